@@ -1,1 +1,34 @@
-//! Placeholder: see the workspace's DESIGN.
+//! The contract between a device model and the world.
+//!
+//! A **model** ([`DeviceModel`]) is a pure state machine. A **bus** ([`Bus`]) is everything outside
+//! it: guest memory, interrupts, time, work, faults. A host hands the model a bus at each call;
+//! the model never stores it, so a model's state is plain data that can be compared, inspected and
+//! moved. The same model runs behind a vfio-user socket, in a simulation and in a fuzzer.
+//!
+//! - [`identity`]: what the function is, as data: ids, class, BARs, capabilities, vectors.
+//! - [`registers`]: register tables as data, checked at compile time, decoded once for all devices.
+//! - [`bus`]: DMA, interrupts, time, jobs and the tap points that faults hook.
+//! - [`model`]: the trait every device implements.
+//! - [`inspect`]: a model's state, named, for people and reports.
+//!
+//! Not here: PCI config space and interrupt delivery (`understudy-pci`), rings and scatter-gather
+//! (`understudy-ring`), sockets and threads (`understudy-server`).
+#![forbid(unsafe_code)]
+
+pub mod bus;
+pub mod identity;
+pub mod inspect;
+pub mod model;
+pub mod registers;
+
+pub use bus::{
+    Bus, DmaFault, DmaFaultKind, FinishedJob, InterruptMode, Job, JobId, JobOutput, Nanos, Tap,
+    Vector, Verdict,
+};
+pub use identity::{Bar, BarKind, BarSpec, Capability, Identity, IdentityError, SharedArea};
+pub use inspect::{Counter, QueueState, RegisterState, State};
+pub use model::{AccessError, DeviceModel, Progress, ResetKind};
+pub use registers::{
+    Access, Decoder, OutOfBlock, Register, RegisterBlock, RegisterFile, RegisterOps, RegisterRef,
+    Width,
+};
