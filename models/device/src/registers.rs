@@ -550,13 +550,12 @@ mod tests {
             let mut whole = Plain(RegisterFile::new(&BLOCK));
             let mut parts = Plain(RegisterFile::new(&BLOCK));
             let decoder = Decoder(&BLOCK);
-            for (plain, from, piece) in [
-                (&mut whole, offset, data),
-                (&mut parts, offset, &data[..cut]),
-                (&mut parts, offset + cut, &data[cut..]),
-            ] {
+            let write = |plain: &mut Plain, from: usize, piece: &[u8]| {
                 let _ = decoder.write(plain, &mut Nothing, from as u64, piece);
-            }
+            };
+            write(&mut whole, offset, data);
+            write(&mut parts, offset, &data[..cut]);
+            write(&mut parts, offset + cut, &data[cut..]);
             prop_assert_eq!(&whole.0.values, &parts.0.values);
         }
     }
