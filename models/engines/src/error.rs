@@ -1,0 +1,22 @@
+//! The one error type of all engines.
+
+/// Why an engine refused its input.
+///
+/// Lengths are in bytes. A device model maps these to its own status codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The algorithm has no such key length.
+    #[error("invalid key length {0}")]
+    InvalidKeyLength(usize),
+    /// The algorithm and mode take no initialisation vector (or nonce) of this length.
+    #[error("invalid IV length {0}")]
+    InvalidIvLength(usize),
+    /// The data length does not fit the mode: not whole blocks, too short to steal
+    /// ciphertext from, or longer than the algorithm allows.
+    #[error("invalid data length {0}")]
+    InvalidLength(usize),
+    /// The output (digest, tag, signature, …) cannot have this length.
+    #[error("invalid output length {0}")]
+    InvalidOutputLength(usize),
+}
