@@ -1,18 +1,20 @@
 //! Symmetric ciphers without authentication.
 
+mod aes;
 mod modes;
 
 use std::fmt;
 use std::sync::Arc;
 
+use ::aes::{Aes128, Aes192, Aes256};
 use ::cipher::{KeyInit, StreamCipher};
-use aes::{Aes128, Aes192, Aes256};
 use ctr::flavors::{Ctr64BE, Ctr128BE};
 use des::{Des, TdesEde2, TdesEde3};
 use rc4::Rc4;
 use sm4::Sm4;
 
 use crate::Error;
+use aes::{AesCbc, AesCtr};
 use modes::{Cbc, Ctr, Ecb, Mode, Xts};
 
 /// The largest block of any cipher here, in bytes.
@@ -183,16 +185,8 @@ impl Key {
                 24 => blocks(Ecb(expand::<Aes192>(key)?)),
                 _ => blocks(Ecb(expand::<Aes256>(key)?)),
             },
-            Algorithm::AesCbc => match key.len() {
-                16 => blocks(Cbc(expand::<Aes128>(key)?)),
-                24 => blocks(Cbc(expand::<Aes192>(key)?)),
-                _ => blocks(Cbc(expand::<Aes256>(key)?)),
-            },
-            Algorithm::AesCtr => match key.len() {
-                16 => blocks(Ctr::<_, Ctr128BE>::new(expand::<Aes128>(key)?)),
-                24 => blocks(Ctr::<_, Ctr128BE>::new(expand::<Aes192>(key)?)),
-                _ => blocks(Ctr::<_, Ctr128BE>::new(expand::<Aes256>(key)?)),
-            },
+            Algorithm::AesCbc => blocks(AesCbc::new(key)?),
+            Algorithm::AesCtr => blocks(AesCtr::new(key)?),
             Algorithm::AesXts => match key.len() {
                 32 => xts::<Aes128>(key)?,
                 _ => xts::<Aes256>(key)?,

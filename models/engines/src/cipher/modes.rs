@@ -18,7 +18,7 @@ use super::{Direction, MAX_BLOCK_LEN};
 use crate::Error;
 
 /// What a request carries from one chunk to the next; 8-byte ciphers use the first half.
-type Chain = [u8; MAX_BLOCK_LEN];
+pub(super) type Chain = [u8; MAX_BLOCK_LEN];
 
 /// A keyed mode of operation. Lengths were checked by the caller; the errors only spare panics.
 pub(super) trait Mode: Send + Sync {
