@@ -42,6 +42,9 @@ pub trait Host {
     /// Fires the trigger that the client set for this vector. `false` if it has set none: the
     /// function then keeps the interrupt pending until [`PciFunction::triggers_changed`].
     fn signal(&mut self, irq: Irq, vector: u16) -> bool;
+    /// Whether the client has set a trigger for at least one vector of this kind just now. Has no
+    /// effect on anything: clients that never write config space are served by what they listen to.
+    fn has_triggers(&self, irq: Irq) -> bool;
     /// The clock.
     fn now(&self) -> Nanos;
     /// Takes heavy work.
