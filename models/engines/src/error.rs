@@ -6,6 +6,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// The combination of algorithms does not exist.
+    #[error("unsupported combination of algorithms")]
+    Unsupported,
     /// The algorithm has no such key length.
     #[error("invalid key length {0}")]
     InvalidKeyLength(usize),
@@ -19,4 +22,7 @@ pub enum Error {
     /// The output (digest, tag, signature, …) cannot have this length.
     #[error("invalid output length {0}")]
     InvalidOutputLength(usize),
+    /// The data or its tag was changed, or another key was used.
+    #[error("authentication tag mismatch")]
+    TagMismatch,
 }

@@ -18,7 +18,10 @@
 //! KASUMI F8, SNOW 3G UEA2 and AES F8.
 #![forbid(unsafe_code)]
 
+pub mod aead;
 pub mod cipher;
 mod error;
+pub mod hash;
+pub mod mac;
 
 pub use error::Error;
