@@ -25,4 +25,16 @@ pub enum Error {
     /// The data or its tag was changed, or another key was used.
     #[error("authentication tag mismatch")]
     TagMismatch,
+    /// The encoded key is malformed, or a number in it is out of bounds.
+    #[error("invalid key")]
+    InvalidKey,
+    /// The number that the data stands for is not below the modulus.
+    #[error("input out of range")]
+    OutOfRange,
+    /// The decrypted data is not padded as it must be.
+    #[error("invalid padding")]
+    InvalidPadding,
+    /// The signature is not one of this data by this key.
+    #[error("signature mismatch")]
+    SignatureMismatch,
 }

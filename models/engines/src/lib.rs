@@ -23,5 +23,6 @@ pub mod cipher;
 mod error;
 pub mod hash;
 pub mod mac;
+pub mod rsa;
 
 pub use error::Error;
