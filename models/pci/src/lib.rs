@@ -6,12 +6,33 @@
 //! - [`Host`]: what a host gives a function: guest memory, clock, jobs, interrupt triggers.
 //! - [`PciFunction`]: the function: config space built from the [`Identity`], BARs, MSI, MSI-X and
 //!   INTx with their masks and pending bits, Bus Master Enable and Memory Space Enable.
+//! - `registers`: header and capabilities as register tables. `config_space`: an image, write masks
+//!   and reset values made from them. `interrupts`, `msix`: what is masked, pending and sent.
+//!   `function`: routes accesses to these and the model, and gates what the model does.
+//!
+//! Specifications: PCI Local Bus 3.0, PCI Power Management 1.2 (capability version 3), PCI Express
+//! Base 5.0 (capability version 2), virtio 1.3 §4.1.4.9.
+//!
+//! Not here: I/O BARs, expansion ROMs, bridges, multi-function devices, PME, D1 and D2, extended
+//! capabilities (the extended space is empty), error reporting beyond Received Master Abort, and
+//! the addresses in BARs and messages: hosts route accesses and interrupts themselves.
+//!
+//! [`DeviceModel`]: understudy_device::DeviceModel
+//! [`Identity`]: understudy_device::Identity
 #![forbid(unsafe_code)]
 
-use understudy_device::{
-    AccessError, Bar, DeviceModel, DmaFault, FinishedJob, Identity, IdentityError, Job, JobId,
-    Nanos, Progress, ResetKind, State, Tap, Verdict,
-};
+use understudy_device::{Bar, DmaFault, Job, JobId, Nanos, Tap, Verdict};
+
+mod config_space;
+mod function;
+mod interrupts;
+mod msix;
+mod registers;
+#[cfg(test)]
+mod tests;
+
+pub use config_space::CONFIG_REGION;
+pub use function::PciFunction;
 
 /// VFIO's names for a PCI function's interrupt kinds (`linux/vfio.h`, `VFIO_PCI_*_IRQ_INDEX`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,149 +85,4 @@ pub trait Host {
     /// # Errors
     /// [`DmaFault`] if the range is not inside one shared area.
     fn shared_write(&mut self, bar: Bar, offset: u64, from: &[u8]) -> Result<(), DmaFault>;
-}
-
-/// A model with its PCI config space and interrupts.
-pub struct PciFunction {
-    model: Box<dyn DeviceModel>,
-}
-
-impl PciFunction {
-    /// Wraps a model, checking its identity. All state is at power-on.
-    ///
-    /// # Errors
-    /// [`IdentityError`] if the identity cannot be a PCI function.
-    pub fn new(model: Box<dyn DeviceModel>) -> Result<Self, IdentityError> {
-        model.identity().validate()?;
-        Ok(Self { model })
-    }
-
-    /// What the function is.
-    #[must_use]
-    pub fn identity(&self) -> &Identity {
-        self.model.identity()
-    }
-
-    /// Size of config space in bytes: 4096 for PCI Express, else 256.
-    #[must_use]
-    pub fn config_size(&self) -> u64 {
-        if self.identity().is_express() { 4096 } else { 256 }
-    }
-
-    /// Reads config space.
-    ///
-    /// # Errors
-    /// [`AccessError::OutOfRange`] past its end.
-    pub fn config_read(
-        &mut self,
-        host: &mut dyn Host,
-        offset: u64,
-        data: &mut [u8],
-    ) -> Result<(), AccessError> {
-        let _ = (host, offset, data);
-        Ok(())
-    }
-
-    /// Writes config space. May deliver pending interrupts (function mask cleared, MSI-X enabled)
-    /// or reset the function (FLR).
-    ///
-    /// # Errors
-    /// [`AccessError::OutOfRange`] past its end.
-    pub fn config_write(
-        &mut self,
-        host: &mut dyn Host,
-        offset: u64,
-        data: &[u8],
-    ) -> Result<(), AccessError> {
-        let _ = (host, offset, data);
-        Ok(())
-    }
-
-    /// Reads a BAR: MSI-X table and PBA, or the model.
-    ///
-    /// # Errors
-    /// [`AccessError`]; `data` then holds what the bus would have returned (all ones if memory
-    /// space is disabled, the identity's `unmapped_read` otherwise).
-    pub fn bar_read(
-        &mut self,
-        host: &mut dyn Host,
-        bar: Bar,
-        offset: u64,
-        data: &mut [u8],
-    ) -> Result<(), AccessError> {
-        let _ = (host, bar, offset, data);
-        Ok(())
-    }
-
-    /// Writes a BAR.
-    ///
-    /// # Errors
-    /// [`AccessError`]; nothing was written.
-    pub fn bar_write(
-        &mut self,
-        host: &mut dyn Host,
-        bar: Bar,
-        offset: u64,
-        data: &[u8],
-    ) -> Result<(), AccessError> {
-        let _ = (host, bar, offset, data);
-        Ok(())
-    }
-
-    /// Lets the model work. See [`DeviceModel::poll`].
-    pub fn poll(&mut self, host: &mut dyn Host, budget: u32) -> Progress {
-        let _ = (host, budget);
-        Progress::Idle
-    }
-
-    /// The host is about to sleep. See [`DeviceModel::park`].
-    pub fn park(&mut self, host: &mut dyn Host) -> Progress {
-        let _ = host;
-        Progress::Idle
-    }
-
-    /// Gives a finished job back to the model.
-    pub fn finish(&mut self, host: &mut dyn Host, done: FinishedJob) {
-        let _ = (host, done);
-    }
-
-    /// Resets model, config space and interrupts. The caller has let jobs in flight finish.
-    pub fn reset(&mut self, kind: ResetKind) {
-        self.model.reset(kind);
-    }
-
-    /// Masks (`true`) or unmasks vectors `first..first + count` as VFIO `SET_IRQS` does, apart from
-    /// the masks in config space and table. Unmasking delivers what is pending; for INTx, what is
-    /// still asserted.
-    pub fn set_irq_mask(
-        &mut self,
-        host: &mut dyn Host,
-        irq: Irq,
-        first: u16,
-        count: u16,
-        masked: bool,
-    ) {
-        let _ = (host, irq, first, count, masked);
-    }
-
-    /// The client has set or removed triggers: delivers what is pending and deliverable now.
-    pub fn triggers_changed(&mut self, host: &mut dyn Host) {
-        let _ = host;
-    }
-
-    /// Vectors of an interrupt kind, as VFIO `GET_IRQ_INFO` reports them; 0 if it has none.
-    #[must_use]
-    pub fn irq_count(&self, irq: Irq) -> u16 {
-        match irq {
-            Irq::Intx => u16::from(self.identity().interrupt_pin != 0),
-            Irq::Msi => self.identity().msi_vectors(),
-            Irq::Msix => self.identity().msix_vectors(),
-        }
-    }
-
-    /// Registers (config space first), queues and counters by name, without side effects.
-    #[must_use]
-    pub fn inspect(&self) -> State {
-        self.model.inspect()
-    }
 }
