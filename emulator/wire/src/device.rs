@@ -342,7 +342,10 @@ impl<'a> CapWalk<'a> {
         }
         self.last = at;
         let start = usize::try_from(at - FIRST_CAP).unwrap_or(usize::MAX);
-        let bytes = self.caps.get(start..).unwrap_or(&[]);
+        let Some(bytes) = self.caps.get(start..) else {
+            let rule = "a capability must lie within the message";
+            return Err(all.forbid(&region_info::CAP_OFFSET, at.into(), rule));
+        };
         let cap = Payload::new(all.command, bytes, &region_cap::NEXT)
             .map_err(|error| shift(error, start))?;
         self.next = cap.u32(&region_cap::NEXT)?;
@@ -383,7 +386,12 @@ impl<'a> Iterator for CapWalk<'a> {
 
 /// Makes an error about a capability name its place in the message.
 fn shift(mut error: WireError, start: usize) -> WireError {
-    error.offset = error.offset.saturating_add(start).saturating_add(FIRST_CAP as usize);
+    let before = FIRST_CAP as usize + start;
+    error.offset += before;
+    if let Problem::Truncated { need, have } = &mut error.problem {
+        *need += before;
+        *have += before;
+    }
     error
 }
 

@@ -28,6 +28,7 @@ mod dma;
 mod error;
 mod feature;
 mod frame;
+#[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod header;
@@ -37,6 +38,8 @@ mod region;
 mod reply;
 mod request;
 mod summary;
+#[cfg(test)]
+mod tests;
 pub mod version;
 
 pub use device::{

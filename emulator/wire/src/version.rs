@@ -5,6 +5,7 @@
 //! calls [`accept`] with the server's reply.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Errno, Problem, WireError};
 use crate::header::Command;
@@ -87,8 +88,7 @@ impl<'a> Version<'a> {
     /// capabilities are ignored.
     pub fn capabilities(&self) -> Result<Capabilities, WireError> {
         let Some(json) = self.json else { return Ok(Capabilities::default()) };
-        let data: VersionData =
-            serde_json::from_str(json).map_err(|error| bad_json(&error.to_string()))?;
+        let data = VersionData::parse(json).map_err(|error| bad_json(&error))?;
         let capabilities = data.capabilities.unwrap_or_default();
         capabilities.check()?;
         Ok(capabilities)
@@ -99,6 +99,21 @@ impl<'a> Version<'a> {
 struct VersionData {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     capabilities: Option<Capabilities>,
+}
+
+impl VersionData {
+    /// Reads version data; names that occur twice count once.
+    fn parse(json: &str) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        // Derived readers also take an array for a structure, field by field.
+        let objects = ["", "/capabilities", "/capabilities/twin_socket", "/capabilities/migration"];
+        for path in objects {
+            if value.pointer(path).is_some_and(Value::is_array) {
+                return Err(format!("an array instead of an object at \"{path}\""));
+            }
+        }
+        serde_json::from_value(value).map_err(|error| error.to_string())
+    }
 }
 
 /// The capabilities one side sent. `None` is "not mentioned".
@@ -191,7 +206,9 @@ pub struct Offer {
     pub pgsizes: u64,
     /// Whether a second socket for commands from the server is supported.
     pub twin_socket: bool,
-    /// Whether REGION_WRITE_MULTI is supported.
+    /// Whether REGION_WRITE_MULTI may be used. Off by default: a QEMU (10.1 to 11) that is granted
+    /// it hands every message to its I/O thread instead of sending it at once, because its flag for
+    /// this (0x16) contains the one for queued sends (0x4).
     pub write_multiple: bool,
     /// Granularity of dirty page tracking in bytes, if migration is supported.
     pub migration_pgsize: Option<u64>,
@@ -205,7 +222,7 @@ impl Default for Offer {
             max_dma_maps: DEFAULT_MAX_DMA_MAPS,
             pgsizes: DEFAULT_PGSIZES,
             twin_socket: false,
-            write_multiple: true,
+            write_multiple: false,
             migration_pgsize: None,
         }
     }
