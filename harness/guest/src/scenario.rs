@@ -1,0 +1,234 @@
+//! Scenarios: what a guest is put through, as data, and how that is run.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::guest::{Attachment, Booting, Config, Guest, tenths};
+use crate::kit::{Kernel, Kit};
+use crate::protocol::Task;
+use crate::report::{Report, StepReport, Verdict};
+
+/// How long one step may take.
+const STEP_LIMIT: Duration = Duration::from_secs(90);
+
+/// A guest and what it is put through.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// A stable name, unique among the scenarios of a device.
+    pub id: &'static str,
+    /// What it shows, in a phrase.
+    pub title: &'static str,
+    /// The guest. Its devices are filled in from [`Scenario::devices`].
+    pub config: Config,
+    /// How many devices it needs.
+    pub devices: usize,
+    /// The steps, in order. The first that does not pass ends the scenario.
+    pub steps: Vec<Step>,
+}
+
+/// One step of a scenario.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// A stable name, unique in its scenario.
+    pub id: String,
+    /// What is done.
+    pub action: Action,
+    /// What the devices must have done meanwhile, by their own count.
+    pub work: Work,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// The agent performs a task in the guest.
+    Perform(Task),
+    /// The guest is reset from outside.
+    Reset,
+    /// A device is unplugged, and the guest lets it go.
+    Unplug(usize),
+    /// A device is plugged in again.
+    Plug(usize),
+}
+
+/// What the devices must complete during a step, so that nothing else can have done the work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// Nothing in particular; not counted.
+    Any,
+    /// At least so many operations, over all devices.
+    Total(u64),
+    /// At least so many operations, each device.
+    Each(u64),
+}
+
+/// Whoever serves the devices of a scenario.
+pub trait Devices {
+    /// Gets `count` devices ready, fresh, for one guest.
+    ///
+    /// # Errors
+    /// Why that cannot be, for people.
+    fn attach(&mut self, count: usize) -> Result<Vec<Attachment>, String>;
+
+    /// How many operations a device (by its index in what [`Devices::attach`] returned) has
+    /// completed since then: an ever-growing count.
+    ///
+    /// # Errors
+    /// Why that is not known, for people.
+    fn operations(&mut self, guest: &mut Guest, device: usize) -> Result<u64, String>;
+}
+
+impl Step {
+    /// A step whose work is not counted.
+    pub fn new(id: impl Into<String>, action: Action) -> Self {
+        Self { id: id.into(), action, work: Work::Any }
+    }
+
+    /// A step that the agent performs, not counted.
+    pub fn perform(id: impl Into<String>, task: Task) -> Self {
+        Self::new(id, Action::Perform(task))
+    }
+
+    /// The same step, with work to be shown.
+    #[must_use]
+    pub fn with_work(self, work: Work) -> Self {
+        Self { work, ..self }
+    }
+}
+
+impl Scenario {
+    /// Boots the guest, takes it through the steps, and says what came of it.
+    pub fn run(&self, kit: &Kit, kernel: &Kernel, seed: u64, devices: &mut dyn Devices) -> Report {
+        let start = Instant::now();
+        let mut steps = Vec::new();
+        let booted = self.boot(kit, kernel, devices);
+        let (mut guest, log, boot) = match booted {
+            Ok(guest) => (Some(guest), String::new(), Ok(Value::Null)),
+            Err(Booting { error, log }) => (None, log, Err(error)),
+        };
+        let boot_time = guest.as_ref().map_or_else(|| start.elapsed(), Guest::boot_time);
+        steps.push(report("boot", boot_time, boot, Vec::new()));
+        if let Some(guest) = &mut guest {
+            for step in &self.steps {
+                let start = Instant::now();
+                let (outcome, operations) = self.run_step(step, guest, devices);
+                steps.push(report(&step.id, start.elapsed(), outcome, operations));
+                if steps.last().is_some_and(|step| step.verdict != Verdict::Pass) {
+                    break;
+                }
+            }
+        }
+        let seconds = tenths(start.elapsed());
+        let log = if steps.iter().all(|step| step.verdict == Verdict::Pass) {
+            String::new()
+        } else {
+            guest.as_ref().map_or(log, Guest::log)
+        };
+        // `boot` is one more than the scenario's own steps.
+        for step in self.steps.iter().skip(steps.len() - 1) {
+            let outcome = Err(Error::missing("not reached"));
+            steps.push(report(&step.id, Duration::ZERO, outcome, Vec::new()));
+        }
+        let (scenario, kernel) = (self.id.to_owned(), kernel.release().to_owned());
+        Report { scenario, kernel, seed, seconds, steps, log }
+    }
+
+    fn boot(
+        &self,
+        kit: &Kit,
+        kernel: &Kernel,
+        devices: &mut dyn Devices,
+    ) -> Result<Guest, Booting> {
+        let attachments = devices.attach(self.devices).map_err(|reason| Booting {
+            error: Error::failed(format!("the devices are not ready: {reason}")),
+            log: String::new(),
+        })?;
+        let config = Config { devices: attachments, ..self.config.clone() };
+        Guest::boot(kit, kernel, &config)
+    }
+
+    /// Runs a step and, if its work is counted, returns how much each device did.
+    fn run_step(
+        &self,
+        step: &Step,
+        guest: &mut Guest,
+        devices: &mut dyn Devices,
+    ) -> (Result<Value, Error>, Vec<u64>) {
+        if step.work == Work::Any {
+            return (act(&step.action, guest), Vec::new());
+        }
+        let mut count = |guest: &mut Guest| {
+            let counts = (0..self.devices).map(|device| devices.operations(guest, device));
+            counts.collect::<Result<Vec<u64>, String>>().map_err(Error::failed)
+        };
+        let before = match count(guest) {
+            Ok(before) => before,
+            Err(error) => return (Err(error), Vec::new()),
+        };
+        let outcome = act(&step.action, guest);
+        if outcome.is_err() {
+            return (outcome, Vec::new());
+        }
+        match count(guest) {
+            Err(error) => (Err(error), Vec::new()),
+            Ok(after) => {
+                let pairs = after.iter().zip(&before);
+                let done: Vec<u64> =
+                    pairs.map(|(after, before)| after.saturating_sub(*before)).collect();
+                (step.work.judge(&done).and(outcome), done)
+            }
+        }
+    }
+}
+
+impl Work {
+    fn judge(self, done: &[u64]) -> Result<(), Error> {
+        let (enough, wanted) = match self {
+            Self::Any => (true, 0),
+            Self::Total(wanted) => (done.iter().sum::<u64>() >= wanted, wanted),
+            Self::Each(wanted) => (done.iter().all(|&done| done >= wanted), wanted),
+        };
+        let scope = if matches!(self, Self::Each(_)) { "each" } else { "in all" };
+        if enough {
+            return Ok(());
+        }
+        let reason = format!("the devices completed {done:?} operations, not {wanted} {scope}");
+        Err(Error::failed(reason))
+    }
+}
+
+fn act(action: &Action, guest: &mut Guest) -> Result<Value, Error> {
+    match action {
+        Action::Perform(task) => guest.perform(task, STEP_LIMIT),
+        Action::Reset => guest.reset(),
+        Action::Unplug(device) => guest.unplug(*device).map(|()| Value::Null),
+        Action::Plug(device) => guest.plug(*device).map(|()| Value::Null),
+    }
+}
+
+fn report(
+    id: &str,
+    time: Duration,
+    outcome: Result<Value, Error>,
+    operations: Vec<u64>,
+) -> StepReport {
+    let (verdict, measured) = Verdict::of(outcome);
+    StepReport { id: id.to_owned(), verdict, seconds: tenths(time), operations, measured }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_judged_in_all_or_each() {
+        assert!(Work::Any.judge(&[]).is_ok());
+        assert!(Work::Total(5).judge(&[2, 3]).is_ok());
+        assert!(Work::Each(2).judge(&[2, 3]).is_ok());
+        let error = Work::Total(6).judge(&[2, 3]).unwrap_err().to_string();
+        assert_eq!(error, "the devices completed [2, 3] operations, not 6 in all");
+        let error = Work::Each(3).judge(&[2, 3]).unwrap_err().to_string();
+        assert_eq!(error, "the devices completed [2, 3] operations, not 3 each");
+    }
+}

@@ -1,0 +1,195 @@
+//! What Linux's `virtio_crypto` driver is put through.
+
+use serde_json::{Map, json};
+
+use crate::guest::{Attachment, Config, Guest};
+use crate::protocol::Task;
+use crate::scenario::{Action, Devices, Scenario, Step, Work};
+
+/// The driver's name for `cbc(aes)`, which every device announces.
+const CBC: &str = "virtio_crypto_aes_cbc";
+
+/// The driver's names for a device with `cbc(aes)` alone, such as QEMU's own.
+pub const CIPHER_DRIVERS: &[&str] = &[CBC];
+
+/// The driver's names for a device that also announces RSA (service AKCIPHER).
+pub const ALL_DRIVERS: &[&str] = &[CBC, "virtio-crypto-rsa", "virtio-pkcs1-rsa"];
+
+/// A processor without AES instructions: with them, the kernel's own `cbc(aes)` has a higher
+/// priority (400) than the device's (150).
+const CPU_WITHOUT_AES: &str = "max,aes=off,vaes=off";
+
+/// eCryptfs ciphers 4 KiB at a time; the agent writes some 280 of them and reads them again.
+const ECRYPTFS_OPERATIONS: u64 = 500;
+
+/// Everything, for a device of which Linux registers `drivers`.
+///
+/// `seed` is where all random contents start.
+pub fn scenarios(drivers: &[&str], seed: u64) -> Vec<Scenario> {
+    let suite = Suite { drivers: drivers.iter().map(|&d| d.to_owned()).collect(), seed };
+    vec![
+        suite.driver(),
+        suite.ecryptfs(),
+        suite.two_devices(),
+        suite.reboot(),
+        suite.unplug(),
+        suite.message_dma(),
+    ]
+}
+
+struct Suite {
+    drivers: Vec<String>,
+    seed: u64,
+}
+
+impl Suite {
+    fn driver(&self) -> Scenario {
+        let mut steps = self.checks("first");
+        steps.push(Step::perform(
+            "timing",
+            Task::CbcTiming { driver: CBC.into(), operations: 1000, sizes: vec![16, 4096, 65_536] },
+        ));
+        steps.push(Step::perform("unload", Task::Unload { module: "virtio_crypto".into() }));
+        steps.push(self.unregistered("unloaded"));
+        steps.extend(self.checks("reloaded"));
+        Scenario {
+            id: "driver",
+            title: "the driver registers, its self-tests pass, vectors agree; unloads and reloads",
+            config: config(),
+            devices: 1,
+            steps,
+        }
+    }
+
+    fn ecryptfs(&self) -> Scenario {
+        let mut steps = self.checks("first");
+        steps.push(load("load-ecryptfs", &["ecryptfs"]));
+        let task = Task::Ecryptfs { driver: CBC.into(), seed: self.seed };
+        steps.push(Step::perform("files", task).with_work(Work::Total(ECRYPTFS_OPERATIONS)));
+        steps.push(Step::perform("files-kernel-log", Task::KernelLog));
+        Scenario {
+            id: "ecryptfs",
+            title: "an eCryptfs mount chooses the device by priority; its files come back",
+            config: Config { cpu: CPU_WITHOUT_AES.into(), ..config() },
+            devices: 1,
+            steps,
+        }
+    }
+
+    fn two_devices(&self) -> Scenario {
+        let mut steps = self.checks("first");
+        let task = Task::CbcVectors { driver: CBC.into(), transforms: 8, seed: self.seed };
+        steps.push(Step::perform("shared-vectors", task).with_work(Work::Each(1)));
+        steps.push(Step::perform("shared-kernel-log", Task::KernelLog));
+        Scenario {
+            id: "two-devices",
+            title: "two devices in one guest share the work",
+            config: config(),
+            devices: 2,
+            steps,
+        }
+    }
+
+    fn reboot(&self) -> Scenario {
+        let mut steps = self.checks("first");
+        steps.push(Step::new("reset", Action::Reset));
+        steps.extend(self.checks("reset"));
+        steps.push(Step::perform("reboot", Task::Reboot));
+        steps.extend(self.checks("rebooted"));
+        Scenario {
+            id: "reboot",
+            title: "the device survives the guest's reset and its reboot",
+            config: config(),
+            devices: 1,
+            steps,
+        }
+    }
+
+    fn unplug(&self) -> Scenario {
+        let mut steps = self.checks("first");
+        steps.push(Step::new("unplug", Action::Unplug(0)));
+        steps.push(self.unregistered("unplugged"));
+        steps.push(Step::perform("unplugged-kernel-log", Task::KernelLog));
+        steps.push(Step::new("plug", Action::Plug(0)));
+        steps.extend(self.checks("plugged"));
+        Scenario {
+            id: "unplug",
+            title: "the device is unplugged and plugged in again while the guest runs",
+            config: config(),
+            devices: 1,
+            steps,
+        }
+    }
+
+    fn message_dma(&self) -> Scenario {
+        Scenario {
+            id: "message-dma",
+            title: "the device reaches the guest's memory by messages alone",
+            config: Config { shared_memory: false, ..config() },
+            devices: 1,
+            steps: self.checks("first"),
+        }
+    }
+
+    /// Loads the driver (again) and shows that it works: what it registers, known answers, a
+    /// clean log. `when` makes the steps' names unique.
+    fn checks(&self, when: &str) -> Vec<Step> {
+        let (module, drivers) = ("virtio_crypto".to_owned(), self.drivers.clone());
+        let vectors = Task::CbcVectors { driver: CBC.into(), transforms: 3, seed: self.seed };
+        vec![
+            load(&format!("{when}-load"), &["virtio_crypto", "algif_skcipher"]),
+            Step::perform(format!("{when}-self-tests"), Task::Algorithms { module, drivers }),
+            Step::perform(format!("{when}-vectors"), vectors).with_work(Work::Total(1)),
+            Step::perform(format!("{when}-kernel-log"), Task::KernelLog),
+        ]
+    }
+
+    fn unregistered(&self, id: &str) -> Step {
+        let (module, drivers) = ("virtio_crypto".to_owned(), Vec::new());
+        Step::perform(id, Task::Algorithms { module, drivers })
+    }
+}
+
+/// The modules that the steps load, and those that the kernel's crypto core may ask for.
+fn config() -> Config {
+    let modules = ["virtio_crypto", "algif_skcipher", "ecryptfs", "kernel/crypto/"];
+    Config { modules: modules.map(str::to_owned).to_vec(), ..Config::default() }
+}
+
+fn load(id: &str, modules: &[&str]) -> Step {
+    Step::perform(id, Task::Load { modules: modules.iter().map(|&m| m.to_owned()).collect() })
+}
+
+/// QEMU's own virtio-crypto device: an oracle for the scenarios, and what ours is measured by.
+#[derive(Debug, Default)]
+pub struct QemuDevices;
+
+impl Devices for QemuDevices {
+    fn attach(&mut self, count: usize) -> Result<Vec<Attachment>, String> {
+        let attachment = |index: usize| {
+            let mut device = Map::new();
+            device.insert("driver".into(), "virtio-crypto-pci".into());
+            device.insert("cryptodev".into(), backend_id(index).into());
+            let object = format!("cryptodev-backend-builtin,id={}", backend_id(index));
+            Attachment { objects: vec![object], device }
+        };
+        Ok((0..count).map(attachment).collect())
+    }
+
+    fn operations(&mut self, guest: &mut Guest, device: usize) -> Result<u64, String> {
+        let statistics = guest.qmp("query-stats", json!({ "target": "cryptodev" }));
+        let statistics = statistics.map_err(|e| e.to_string())?;
+        let path = format!("/objects/{}", backend_id(device));
+        let of_device = statistics.as_array().into_iter().flatten();
+        let of_device = of_device.filter(|entry| entry["qom-path"] == *path);
+        let counters = of_device.flat_map(|entry| entry["stats"].as_array().into_iter().flatten());
+        let operations = counters.filter(|counter| {
+            counter["name"].as_str().is_some_and(|name| name.ends_with("crypt-ops"))
+        });
+        Ok(operations.filter_map(|counter| counter["value"].as_u64()).sum())
+    }
+}
+
+fn backend_id(index: usize) -> String {
+    format!("cryptodev{index}")
+}
