@@ -6,6 +6,7 @@
 //! a test compares two readings of it.
 //!
 //! - [`platform`]: the trait, and [`Access`](platform::Access) helpers on top of it.
+//! - [`vfio_user`]: the client, and the platform over a socket.
 //! - [`pci`]: discovery, BARs, MSI-X.
 //! - [`virtio`]: the modern PCI transport and both ring layouts.
 //! - [`virtio_crypto`]: sessions and requests of all five services.
@@ -18,6 +19,7 @@ pub mod allocator;
 pub mod error;
 pub mod pci;
 pub mod platform;
+pub mod vfio_user;
 pub mod virtio;
 pub mod virtio_crypto;
 
