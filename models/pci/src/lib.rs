@@ -29,6 +29,7 @@ mod interrupts;
 mod msix;
 mod registers;
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "offsets and lengths in tests are small")]
 mod tests;
 
 pub use config_space::CONFIG_REGION;
