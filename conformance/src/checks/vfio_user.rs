@@ -1,0 +1,23 @@
+//! `vfio-user/…`: the protocol itself.
+
+use crate::Check;
+
+mod dma;
+mod feature;
+mod header;
+mod info;
+mod irqs;
+mod regions;
+mod session;
+mod version;
+
+pub(super) const CHECKS: &[&[Check]] = &[
+    version::CHECKS,
+    header::CHECKS,
+    info::CHECKS,
+    dma::CHECKS,
+    irqs::CHECKS,
+    regions::CHECKS,
+    feature::CHECKS,
+    session::CHECKS,
+];

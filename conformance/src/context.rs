@@ -1,0 +1,43 @@
+//! What a check is given.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::peer::Peer;
+use crate::session::Session;
+use crate::{Profile, Stop};
+
+/// A device's socket, its profile, and the time a check has.
+///
+/// A check attaches for itself: no connection is open when it starts, and the device is at
+/// power-on, as a server leaves it when a client has gone.
+#[derive(Debug)]
+pub struct Context<'a> {
+    socket: &'a Path,
+    pub(crate) profile: &'a Profile,
+    deadline: Instant,
+}
+
+impl<'a> Context<'a> {
+    /// For a check that starts now and may take `limit`.
+    #[must_use]
+    pub fn new(socket: &'a Path, profile: &'a Profile, limit: Duration) -> Self {
+        Self { socket, profile, deadline: Instant::now() + limit }
+    }
+
+    /// A connection on which nothing has been sent.
+    pub(crate) fn connect(&self) -> Result<Peer, Stop> {
+        Peer::connect(self.socket, self.deadline)
+    }
+
+    /// A client with a negotiated version.
+    pub(crate) fn attach(&self) -> Result<Session, Stop> {
+        Session::start(self.connect()?, self.deadline).map_err(|stop| stop.during("attaching"))
+    }
+
+    /// Fails the check unless a new client can attach and use the device.
+    pub(crate) fn next_client_works(&self) -> Result<(), Stop> {
+        let try_it = || self.attach()?.in_step();
+        try_it().map_err(|stop| stop.during("the next client attaches"))
+    }
+}

@@ -1,0 +1,51 @@
+//! The report as JUnit XML: a suite for each device, a case for each check.
+
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, SerializeError, TestCase, TestCaseStatus, TestSuite};
+
+use crate::{CheckResult, Report, Verdict};
+
+/// The report as JUnit XML.
+///
+/// # Errors
+/// If the XML cannot be written to memory.
+pub fn junit(report: &Report) -> Result<String, SerializeError> {
+    let mut xml = quick_junit::Report::new("understudy check");
+    xml.set_time(report.duration());
+    for device in &report.devices {
+        let mut suite = TestSuite::new(&device.device);
+        suite.add_property(("pci-id", device.pci_id.as_str()));
+        for result in &device.results {
+            suite.add_test_case(case(result));
+        }
+        xml.add_test_suite(suite);
+    }
+    xml.to_string()
+}
+
+fn case(result: &CheckResult) -> TestCase {
+    let mut case = TestCase::new(&result.id, status(&result.verdict));
+    let area = result.id.rsplit_once('/').map_or(result.id.as_str(), |(area, _)| area);
+    case.set_classname(area.replace('/', "."));
+    case.set_time(Duration::from_micros(result.micros));
+    case.add_property(("title", result.title.as_str()));
+    case.add_property(("clause", result.clause.as_str()));
+    case
+}
+
+/// A wedged device is an error, something else than a device that answers wrongly.
+fn status(verdict: &Verdict) -> TestCaseStatus {
+    let (mut status, message) = match verdict {
+        Verdict::Pass => return TestCaseStatus::success(),
+        Verdict::Skipped { reason } => (TestCaseStatus::skipped(), reason.clone()),
+        Verdict::Fail { .. } => {
+            (TestCaseStatus::non_success(NonSuccessKind::Failure), verdict.detail())
+        }
+        Verdict::Wedged { .. } => {
+            (TestCaseStatus::non_success(NonSuccessKind::Error), verdict.detail())
+        }
+    };
+    status.set_message(message);
+    status
+}
