@@ -2,12 +2,13 @@
 
 use crate::Check;
 
+mod pci;
 mod vfio_user;
 
 /// Every check, in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<&'static Check> {
-    let areas = [vfio_user::CHECKS];
+    let areas = [vfio_user::CHECKS, pci::CHECKS];
     areas.into_iter().flatten().copied().flatten().collect()
 }
 

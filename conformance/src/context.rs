@@ -25,6 +25,16 @@ impl<'a> Context<'a> {
         Self { socket, profile, deadline: Instant::now() + limit }
     }
 
+    /// Where the device's server listens.
+    pub(crate) fn socket(&self) -> &Path {
+        self.socket
+    }
+
+    /// Time left to the check.
+    pub(crate) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
     /// A connection on which nothing has been sent.
     pub(crate) fn connect(&self) -> Result<Peer, Stop> {
         Peer::connect(self.socket, self.deadline)

@@ -8,6 +8,8 @@
 //! - [`checks`]: all of them, by area: `vfio-user`, `pci`, `virtio`, `virtio-crypto`.
 //! - [`Context`]: a socket and a deadline. Each check attaches for itself, with a client of this
 //!   crate's own (`peer`, `session`) that shares no code with the server under test.
+//!   Virtio devices are driven by `understudy-client`'s drivers (`rig`), written from the
+//!   specification too.
 //! - [`run`]: runs checks on a [`Target`], and replaces a device that hangs.
 //! - [`Report`]: the one result model; [`report`] renders it as a table, JSON and JUnit XML.
 //!
@@ -24,6 +26,7 @@ mod memory;
 mod peer;
 mod profile;
 pub mod report;
+mod rig;
 mod runner;
 mod session;
 mod verdict;

@@ -160,7 +160,11 @@ pub(crate) fn expect_bytes(what: &str, seen: &[u8], expected: &[u8]) -> Result<(
 ///
 /// # Errors
 /// [`Stop::Fail`] if it does not.
-pub(crate) fn expect(holds: bool, expected: &str, seen: impl FnOnce() -> String) -> Result<(), Stop> {
+pub(crate) fn expect(
+    holds: bool,
+    expected: &str,
+    seen: impl FnOnce() -> String,
+) -> Result<(), Stop> {
     if holds { Ok(()) } else { Err(Stop::fail(expected, seen())) }
 }
 

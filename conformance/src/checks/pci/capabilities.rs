@@ -1,0 +1,207 @@
+//! The capability list, power management and PCI Express.
+
+use crate::bytes::{le16, le32};
+use crate::profile::cap;
+use crate::session::{CONFIG, Session};
+use crate::verdict::{expect, expect_bytes, expect_eq, expect_hex};
+use crate::{Check, Context, Outcome, Stop};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "pci/6.7/1",
+        title: "The capability list is aligned, lies behind the header, and ends",
+        clause: "PCI 3.0 §6.7",
+        run: chain,
+    },
+    Check {
+        id: "pci/6.7/2",
+        title: "Capability IDs and next pointers are read-only",
+        clause: "PCI 3.0 §6.7",
+        run: headers_are_read_only,
+    },
+    Check {
+        id: "pci/6.7/3",
+        title: "A capability that must be unique is",
+        clause: "PCI Code and ID Assignment §2",
+        run: unique,
+    },
+    Check {
+        id: "pci/pm/1",
+        title: "The power management capability is version 3, and the function starts in D0",
+        clause: "PCI Power Management 1.2 §3.2.3, §3.2.4",
+        run: power_at_start,
+    },
+    Check {
+        id: "pci/pm/2",
+        title: "The function goes to D3hot and comes back to D0; other states are not taken",
+        clause: "PCI Power Management 1.2 §3.2.4",
+        run: power_states,
+    },
+    Check {
+        id: "pci/express/1",
+        title: "The PCI Express capability is version 2, of an endpoint",
+        clause: "PCI Express 4.0 §7.5.3.2",
+        run: express_capability,
+    },
+    Check {
+        id: "pci/express/2",
+        title: "A PCI Express function has 4096 bytes of config space, others 256",
+        clause: "PCI Express 4.0 §7.2",
+        run: config_size,
+    },
+    Check {
+        id: "pci/express/3",
+        title: "Extended capabilities start at 100h and form a list that ends",
+        clause: "PCI Express 4.0 §7.6",
+        run: extended_chain,
+    },
+    Check {
+        id: "pci/express/4",
+        title: "Device Capabilities is read-only",
+        clause: "PCI Express 4.0 §7.5.3.3",
+        run: device_capabilities_read_only,
+    },
+    Check {
+        id: "pci/express/5",
+        title: "A Function Level Reset clears the Command register, and its bit reads as zero",
+        clause: "PCI Express 4.0 §6.6.2, §7.5.3.4",
+        run: function_level_reset,
+    },
+];
+
+fn chain(ctx: &mut Context<'_>) -> Outcome {
+    let mut session = ctx.attach()?;
+    if session.read16(CONFIG, 6)? & 0x10 == 0 {
+        return Err(Stop::skip("the function has no capabilities"));
+    }
+    let mut pointer = session.read8(CONFIG, 0x34)?;
+    let mut seen = Vec::new();
+    while pointer != 0 {
+        expect(pointer & 3 == 0 && pointer >= 0x40, "an aligned pointer of 40h or more", || {
+            format!("{pointer:#x}")
+        })?;
+        expect(!seen.contains(&pointer), "a list that ends", || format!("{pointer:#x} again"))?;
+        seen.push(pointer);
+        let head = session.read(CONFIG, pointer.into(), 2)?;
+        expect(head.first() != Some(&0xff), "a capability ID", || hex::encode(&head))?;
+        pointer = head.get(1).copied().unwrap_or_default();
+    }
+    Ok(())
+}
+
+fn headers_are_read_only(ctx: &mut Context<'_>) -> Outcome {
+    let mut session = ctx.attach()?;
+    for (_, at) in &ctx.profile.capabilities {
+        let at = u64::from(*at);
+        let before = session.read(CONFIG, at, 2)?;
+        for fill in [0xff, 0x00] {
+            session.write(CONFIG, at, &[fill; 2])?;
+            expect_bytes("ID and next pointer", &session.read(CONFIG, at, 2)?, &before)?;
+        }
+    }
+    Ok(())
+}
+
+fn unique(ctx: &mut Context<'_>) -> Outcome {
+    for id in [cap::POWER_MANAGEMENT, cap::MSI, cap::EXPRESS, cap::MSIX] {
+        let count = ctx.profile.capabilities.iter().filter(|(found, _)| *found == id).count();
+        expect(count <= 1, &format!("capability {id:#04x} at most once"), || count.to_string())?;
+    }
+    Ok(())
+}
+
+fn power_at_start(ctx: &mut Context<'_>) -> Outcome {
+    let at = ctx.profile.need(cap::POWER_MANAGEMENT, "power management")?;
+    let mut session = ctx.attach()?;
+    expect_eq("version", &(session.read16(CONFIG, at + 2)? & 7), &3)?;
+    expect_eq("PowerState", &(session.read16(CONFIG, at + 4)? & 3), &0)
+}
+
+fn power_states(ctx: &mut Context<'_>) -> Outcome {
+    let at = ctx.profile.need(cap::POWER_MANAGEMENT, "power management")?;
+    let mut session = ctx.attach()?;
+    let capabilities = session.read16(CONFIG, at + 2)?;
+    let supported = [true, capabilities & 1 << 9 != 0, capabilities & 1 << 10 != 0, true];
+    for (state, supported) in (0_u16..).zip(supported) {
+        session.write16(CONFIG, at + 4, state)?;
+        let now = session.read16(CONFIG, at + 4)? & 3;
+        if supported {
+            expect_eq("PowerState", &now, &state)?;
+        } else {
+            expect(now != state, &format!("D{state} is not taken"), || format!("D{now}"))?;
+        }
+        session.write16(CONFIG, at + 4, 0)?;
+        expect_eq("PowerState", &(session.read16(CONFIG, at + 4)? & 3), &0)?;
+    }
+    Ok(())
+}
+
+fn express_capability(ctx: &mut Context<'_>) -> Outcome {
+    let at = ctx.profile.need(cap::EXPRESS, "PCI Express")?;
+    let flags = ctx.attach()?.read16(CONFIG, at + 2)?;
+    expect_eq("Capability Version", &(flags & 0xf), &2)?;
+    let kind = flags >> 4 & 0xf;
+    expect(matches!(kind, 0 | 1 | 9), "an endpoint of some kind", || format!("type {kind}"))
+}
+
+fn config_size(ctx: &mut Context<'_>) -> Outcome {
+    let express = ctx.profile.capability(cap::EXPRESS).is_some();
+    let size = ctx.attach()?.region_info(CONFIG)?.size;
+    expect_eq("bytes of config space", &size, &if express { 4096 } else { 256 })
+}
+
+fn extended_chain(ctx: &mut Context<'_>) -> Outcome {
+    ctx.profile.need(cap::EXPRESS, "PCI Express")?;
+    let mut session = ctx.attach()?;
+    let (mut at, mut count) = (0x100_u32, 0);
+    loop {
+        let header = session.read32(CONFIG, at.into())?;
+        let next = header >> 20;
+        count += 1;
+        expect(count <= 960, "a list that ends", || format!("{count} capabilities"))?;
+        if next == 0 {
+            return Ok(());
+        }
+        expect(next >= 0x100 && next & 3 == 0, "an aligned offset of 100h or more", || {
+            format!("{next:#x}")
+        })?;
+        at = next;
+    }
+}
+
+fn device_capabilities_read_only(ctx: &mut Context<'_>) -> Outcome {
+    let at = ctx.profile.need(cap::EXPRESS, "PCI Express")?;
+    let mut session = ctx.attach()?;
+    let before = session.read32(CONFIG, at + 4)?;
+    for value in [u32::MAX, 0] {
+        session.write32(CONFIG, at + 4, value)?;
+        expect_hex("Device Capabilities", session.read32(CONFIG, at + 4)?, before)?;
+    }
+    Ok(())
+}
+
+/// Attaches to a function with FLR; returns the offset of Device Control.
+fn with_flr(ctx: &Context<'_>) -> Result<(Session, u64), Stop> {
+    let at = ctx.profile.need(cap::EXPRESS, "PCI Express")?;
+    let mut session = ctx.attach()?;
+    if session.read32(CONFIG, at + 4)? & 1 << 28 == 0 {
+        return Err(Stop::skip("the function has no Function Level Reset"));
+    }
+    Ok((session, at + 8))
+}
+
+fn function_level_reset(ctx: &mut Context<'_>) -> Outcome {
+    let (mut session, control) = with_flr(ctx)?;
+    session.write16(CONFIG, 4, 6)?;
+    session.write8(CONFIG, 0x3c, 0x55)?;
+    let before = session.read16(CONFIG, control)?;
+    session.write16(CONFIG, control, before | 1 << 15)?;
+    // Software waits 100 ms; a model is done sooner, and says so by clearing Command.
+    session.until("Command is cleared by the reset", |session| {
+        Ok((session.read16(CONFIG, 4)? == 0).then_some(()))
+    })?;
+    let header = session.read(CONFIG, 0, 64)?;
+    expect_hex("Device ID", le32(&header, 0), ctx.profile.config32(0))?;
+    expect_hex("BAR 0", le32(&header, 0x10), ctx.profile.config32(0x10))?;
+    expect_hex("Device Control bit 15", le16(&session.read(CONFIG, control, 2)?, 0) >> 15, 0)
+}
