@@ -159,6 +159,7 @@ impl FrameReader {
         let field = &layout::header::SIZE;
         if size < HEADER_SIZE {
             self.broken = true;
+            self.discard();
             let problem = Problem::TooSmall { value, min: HEADER_SIZE as u64 };
             let error = header.reject(Errno::INVAL, field, problem);
             return Some(Frame::Broken { header, error, at });

@@ -185,6 +185,8 @@ fn broken() -> Vec<(&'static str, Vec<u8>)> {
     region_access::COUNT.patch_message(&mut count, 5);
     vec![
         ("broken-size", then_reset(&short)),
+        // More than the reader's buffer holds, so that it is full when the size is looked at.
+        ("broken-size-full", [&short[..], &[0; 8000]].concat()),
         ("broken-command", then_reset(&unknown)),
         ("broken-oversized", then_reset(&oversized)),
         ("broken-argsz", then_reset(&argsz)),
