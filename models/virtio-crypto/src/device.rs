@@ -1,0 +1,406 @@
+//! The device: parameters, configuration, queues, counters.
+
+use understudy_device::{
+    AccessError, Bar, Bus, Counter, Decoder, FinishedJob, RegisterOps, RegisterRef, RegisterState,
+    ResetKind,
+};
+use understudy_ring::Cursor;
+use understudy_virtio::{
+    BuildError, Description, Outcome, QueueSpec, Request, VirtioDevice, VirtioPci,
+};
+use zerocopy::IntoBytes;
+
+use crate::algorithms::{
+    self, AEADS, AKCIPHERS, CIPHERS, HASHES, MACS, MAX_AUTH_KEY_LEN, MAX_CIPHER_KEY_LEN,
+};
+use crate::control::{Command, Control};
+use crate::layout::{CreateSessionInput, OpHeader, Operation, Service, Status, feature};
+use crate::queue::{Data, Done};
+use crate::registers::{CONFIG, Config, HW_READY};
+use crate::service::Scratch;
+use crate::service::akcipher::AkcipherResult;
+use crate::session::Sessions;
+
+/// Virtio device id (virtio 1.3 §5.9.1).
+pub const DEVICE_ID: u16 = 20;
+
+/// What a user can choose.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Parameters {
+    /// Data queues, 1 to 64.
+    pub data_queues: u16,
+    /// Most entries of a queue: a power of two, 2 to 32768.
+    pub queue_size: u16,
+    /// Most sessions at a time, 1 to 65536.
+    pub max_sessions: u32,
+    /// `max_size`: most bytes of IV, source, additional data, destination and result of one
+    /// request together, 4096 to 256 MiB.
+    pub max_size: u64,
+    /// Makes the random padding of RSA encryption, which a seed makes repeatable.
+    pub seed: u64,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self { data_queues: 1, queue_size: 1024, max_sessions: 4096, max_size: 16 << 20, seed: 0 }
+    }
+}
+
+/// Parameters with which no device can be built.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParameterError {
+    /// A number out of its range.
+    #[error("{name} is {value}, which is not {range}")]
+    Range {
+        /// Name of the parameter.
+        name: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it may be.
+        range: &'static str,
+    },
+    /// The transport refused.
+    #[error(transparent)]
+    Transport(#[from] BuildError),
+}
+
+impl Parameters {
+    fn check(&self) -> Result<(), ParameterError> {
+        let queue_size = u64::from(self.queue_size);
+        let checks = [
+            ("data_queues", u64::from(self.data_queues), 1..=64, "1 to 64"),
+            ("queue_size", queue_size, 2..=32768, "a power of two from 2 to 32768"),
+            ("max_sessions", u64::from(self.max_sessions), 1..=65536, "1 to 65536"),
+            ("max_size", self.max_size, 4096..=256 << 20, "4096 to 268435456"),
+        ];
+        for (name, value, allowed, range) in checks {
+            let sized = name != "queue_size" || value.is_power_of_two();
+            if !allowed.contains(&value) || !sized {
+                return Err(ParameterError::Range { name, value, range });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Requests, bytes of source and failures of one operation.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    requests: u64,
+    bytes: u64,
+    errors: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    operations: [Tally; Operation::ALL.len()],
+    statuses: [u64; Status::ALL.len()],
+    stateless: u64,
+    unknown: u64,
+    created: u64,
+    destroyed: u64,
+    refused: u64,
+}
+
+/// The crypto device behind its transport.
+pub struct VirtioCrypto {
+    description: Description,
+    parameters: Parameters,
+    features: u64,
+    sessions: Sessions,
+    scratch: Scratch,
+    counters: Counters,
+    /// Number of the last request, for its padding.
+    nonce: u64,
+}
+
+impl VirtioCrypto {
+    /// The device as a PCI function, at power-on.
+    ///
+    /// # Errors
+    /// [`ParameterError`].
+    pub fn new(parameters: Parameters) -> Result<VirtioPci<Self>, ParameterError> {
+        parameters.check()?;
+        let max_size = parameters.queue_size;
+        let data = (0..parameters.data_queues).map(|index| format!("dataq {index}"));
+        let queues = data.chain(["controlq".to_owned()]);
+        let description = Description {
+            name: "virtio-crypto",
+            device_id: DEVICE_ID,
+            // Network and computing encryption/decryption controller.
+            class_code: 0x10_00_00,
+            features: feature::REVISION_1 | feature::STATELESS,
+            queues: queues.map(|name| QueueSpec { name, max_size }).collect(),
+        };
+        let max_sessions = usize::try_from(parameters.max_sessions).unwrap_or(usize::MAX);
+        Ok(VirtioPci::new(Self {
+            description,
+            features: 0,
+            sessions: Sessions::new(max_sessions),
+            scratch: Scratch::new(),
+            counters: Counters::default(),
+            nonce: 0,
+            parameters,
+        })?)
+    }
+
+    /// A field of the configuration, with what it means.
+    fn config(&self, id: Config) -> (u64, String) {
+        let low = |mask: u64| mask & 0xffff_ffff;
+        let high = |mask: u64| mask >> 32;
+        let ciphers = algorithms::mask(CIPHERS);
+        let macs = algorithms::mask(MACS);
+        let plain = |value: u64| (value, String::new());
+        match id {
+            Config::Status => (HW_READY, "HW_READY".to_owned()),
+            Config::MaxDataqueues => plain(self.parameters.data_queues.into()),
+            Config::CryptoServices => {
+                let mask = Service::ALL.iter().fold(0, |mask, service| mask | 1 << *service as u8);
+                (mask, "CIPHER|HASH|MAC|AEAD|AKCIPHER".to_owned())
+            }
+            Config::CipherAlgoL => (low(ciphers), algorithms::names(CIPHERS, low(ciphers))),
+            Config::CipherAlgoH => plain(high(ciphers)),
+            Config::HashAlgo => {
+                let mask = algorithms::mask(HASHES);
+                (mask, algorithms::names(HASHES, mask))
+            }
+            Config::MacAlgoL => (low(macs), algorithms::names(MACS, low(macs))),
+            Config::MacAlgoH => (high(macs), algorithms::names(MACS, macs & !0xffff_ffff)),
+            Config::AeadAlgo => {
+                let mask = algorithms::mask(AEADS);
+                (mask, algorithms::names(AEADS, mask))
+            }
+            Config::MaxCipherKeyLen => plain(MAX_CIPHER_KEY_LEN.into()),
+            Config::MaxAuthKeyLen => plain(MAX_AUTH_KEY_LEN.into()),
+            Config::AkcipherAlgo => {
+                let mask = algorithms::mask(AKCIPHERS);
+                (mask, algorithms::names(AKCIPHERS, mask))
+            }
+            Config::MaxSize => plain(self.parameters.max_size),
+        }
+    }
+
+    fn count_status(&mut self, status: Status) {
+        self.counters.statuses[status as usize] += 1;
+    }
+
+    fn control(&mut self, bus: &mut dyn Bus, request: &Request) -> Outcome {
+        let mut control =
+            Control { bus, readable: request.readable.cursor(), features: self.features };
+        let command = control.command();
+        let mut session_id = 0;
+        let result = match command {
+            Ok(Some(Command::Create(service))) => {
+                control.create(service, &mut self.sessions).map(|id| {
+                    session_id = id;
+                    self.counters.created += 1;
+                })
+            }
+            Ok(Some(Command::Destroy(service))) => {
+                control.destroy(service, &mut self.sessions).map(|()| self.counters.destroyed += 1)
+            }
+            Ok(None) => Err(Status::NotSupp),
+            Err(status) => Err(status),
+        };
+        let status = result.err().unwrap_or(Status::Ok);
+        self.count_status(status);
+        self.counters.refused += u64::from(status != Status::Ok);
+        let mut writable = request.writable.cursor();
+        // An unknown command has no outcome of its own; the room for it decides.
+        let destroys = match command {
+            Ok(Some(command)) => matches!(command, Command::Destroy(_)),
+            _ => writable.remaining() < size_of::<CreateSessionInput>() as u64,
+        };
+        let input = CreateSessionInput {
+            session_id: session_id.into(),
+            status: (status as u32).into(),
+            padding: 0.into(),
+        };
+        let outcome: &[u8] = if destroys { &[status as u8] } else { input.as_bytes() };
+        match writable.write(bus, outcome) {
+            Ok(()) => Outcome::Done(u32::try_from(outcome.len()).unwrap_or(0)),
+            Err(_) => Outcome::Broken("no room for the outcome of a control request"),
+        }
+    }
+
+    fn data(&mut self, bus: &mut dyn Bus, request: &Request) -> Outcome {
+        let mut readable = request.readable.cursor();
+        let header = match readable.read_struct::<OpHeader>(bus) {
+            Ok(header) => header,
+            Err(_) => return self.answer(bus, request, None, Err(Status::Err)),
+        };
+        let Some(operation) = Operation::of(header.opcode.get()) else {
+            self.counters.unknown += 1;
+            return self.answer(bus, request, None, Err(Status::NotSupp));
+        };
+        self.nonce += 1;
+        let Some((writable, _)) = split_status(request) else {
+            return Outcome::Broken("no room for the status of a data request");
+        };
+        let mut data = Data {
+            bus,
+            header,
+            readable,
+            writable,
+            features: self.features,
+            max_size: self.parameters.max_size,
+            sessions: &self.sessions,
+            scratch: &mut self.scratch,
+            seed: (self.parameters.seed, self.nonce),
+        };
+        if data.is_stateless(operation.service()) == Ok(true) {
+            self.counters.stateless += 1;
+        }
+        match data.run(operation) {
+            Ok(Done::Later(job)) => Outcome::Pending(bus.submit(job)),
+            Ok(Done::Now(bytes)) => self.answer(bus, request, Some(operation), Ok(bytes)),
+            Err(status) => self.answer(bus, request, Some(operation), Err(status)),
+        }
+    }
+
+    /// Counts the request and writes its status, after everything else and in the very last
+    /// writable byte: Linux passes destinations that are longer than they say.
+    ///
+    /// All of the writable part is then reported as written, since the status is at its end.
+    fn answer(
+        &mut self,
+        bus: &mut dyn Bus,
+        request: &Request,
+        operation: Option<Operation>,
+        result: Result<u64, Status>,
+    ) -> Outcome {
+        let status = result.err().unwrap_or(Status::Ok);
+        self.count_status(status);
+        if let Some(operation) = operation {
+            let tally = &mut self.counters.operations[operation as usize];
+            tally.requests += 1;
+            tally.bytes += result.unwrap_or(0);
+            tally.errors += u64::from(result.is_err());
+        }
+        let Some((_, mut inhdr)) = split_status(request) else {
+            return Outcome::Broken("no room for the status of a data request");
+        };
+        bus.dma_fence();
+        match inhdr.write(bus, &[status as u8]) {
+            Ok(()) => Outcome::Done(u32::try_from(request.writable.bytes()).unwrap_or(u32::MAX)),
+            Err(_) => Outcome::Broken("the status of a data request cannot be written"),
+        }
+    }
+}
+
+/// The writable part without its last byte, and that byte.
+fn split_status(request: &Request) -> Option<(Cursor<'_>, Cursor<'_>)> {
+    let mut rest = request.writable.cursor();
+    let results = rest.take(rest.remaining().checked_sub(1)?).ok()?;
+    Some((results, rest))
+}
+
+impl RegisterOps<Config> for VirtioCrypto {
+    fn load(&mut self, _: &mut dyn Bus, at: RegisterRef<Config>) -> u64 {
+        self.config(at.id).0
+    }
+
+    fn store(&mut self, _: &mut dyn Bus, _: RegisterRef<Config>, _: u64, _: u64) {}
+}
+
+impl VirtioDevice for VirtioCrypto {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn accepts(&self, features: u64) -> bool {
+        features & feature::STATELESS == 0 || features & feature::REVISION_1 != 0
+    }
+
+    fn start(&mut self, features: u64) {
+        self.features = features;
+    }
+
+    fn read_config(
+        &mut self,
+        bus: &mut dyn Bus,
+        offset: u64,
+        data: &mut [u8],
+    ) -> Result<(), AccessError> {
+        let decoder = Decoder(&CONFIG);
+        decoder.read(self, bus, offset, data).map_err(|_| AccessError::Unmapped { offset })
+    }
+
+    fn write_config(
+        &mut self,
+        bus: &mut dyn Bus,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), AccessError> {
+        let decoder = Decoder(&CONFIG);
+        decoder.write(self, bus, offset, data).map_err(|_| AccessError::Unmapped { offset })
+    }
+
+    fn execute(&mut self, bus: &mut dyn Bus, request: &mut Request) -> Outcome {
+        if request.queue() == self.parameters.data_queues {
+            self.control(bus, request)
+        } else {
+            self.data(bus, request)
+        }
+    }
+
+    /// The length of an asymmetric result is told by the bytes written (virtio 1.3 §5.9.7.8):
+    /// result and status, though the status may lie further behind.
+    fn finish(&mut self, bus: &mut dyn Bus, request: &mut Request, done: FinishedJob) -> Outcome {
+        let Some(AkcipherResult { operation, bytes, output }) = done.into_output() else {
+            return Outcome::Broken("a job returned something else");
+        };
+        let written = match &output {
+            Ok(result) => request.writable.cursor().write(bus, result).map_err(Status::from),
+            Err(status) => Err(*status),
+        };
+        match self.answer(bus, request, Some(operation), written.map(|()| bytes)) {
+            Outcome::Done(_) => {
+                let len = if written.is_ok() { output.map_or(0, |result| result.len()) } else { 0 };
+                Outcome::Done(u32::try_from(len + 1).unwrap_or(u32::MAX))
+            }
+            other => other,
+        }
+    }
+
+    fn reset(&mut self, kind: ResetKind) {
+        self.features = 0;
+        self.counters.destroyed += self.sessions.len() as u64;
+        self.sessions.clear();
+        if kind == ResetKind::PowerOn {
+            self.counters = Counters::default();
+            self.nonce = 0;
+        }
+    }
+
+    fn config_state(&self, bar: Bar, base: u64) -> Vec<RegisterState> {
+        let mut state = CONFIG.describe(bar, base, |at| self.config(at.id).0);
+        for (register, at) in state.iter_mut().zip(CONFIG.elements()) {
+            register.meaning = self.config(at.id).1;
+        }
+        state
+    }
+
+    fn counters(&self) -> Vec<Counter> {
+        let counters = &self.counters;
+        let mut list = Vec::new();
+        let mut add = |name: String, value| list.push(Counter { name, value });
+        for (operation, _, name) in Operation::ALL {
+            let tally = counters.operations[operation as usize];
+            add(format!("{name}.requests"), tally.requests);
+            add(format!("{name}.bytes"), tally.bytes);
+            add(format!("{name}.errors"), tally.errors);
+        }
+        for (status, name) in Status::ALL {
+            add(format!("status.{name}"), counters.statuses[status as usize]);
+        }
+        add("requests.stateless".to_owned(), counters.stateless);
+        add("requests.unknown".to_owned(), counters.unknown);
+        add("sessions.created".to_owned(), counters.created);
+        add("sessions.destroyed".to_owned(), counters.destroyed);
+        add("sessions.open".to_owned(), self.sessions.len() as u64);
+        add("control.errors".to_owned(), counters.refused);
+        list
+    }
+}
