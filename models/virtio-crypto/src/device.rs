@@ -25,7 +25,9 @@ use crate::session::Sessions;
 pub const DEVICE_ID: u16 = 20;
 
 /// What a user can choose.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(default, deny_unknown_fields)]
 pub struct Parameters {
     /// Data queues, 1 to 64.
