@@ -4,11 +4,12 @@ use crate::Check;
 
 mod pci;
 mod vfio_user;
+mod virtio;
 
 /// Every check, in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<&'static Check> {
-    let areas = [vfio_user::CHECKS, pci::CHECKS];
+    let areas = [vfio_user::CHECKS, pci::CHECKS, virtio::CHECKS];
     areas.into_iter().flatten().copied().flatten().collect()
 }
 
