@@ -32,7 +32,8 @@ pub enum Algorithm {
     AesCbc,
     /// AES-128, -192 or -256 in CTR mode (SP 800-38A §6.5) with a 128-bit big-endian counter.
     AesCtr,
-    /// XTS-AES-128 or -256 (IEEE 1619, SP 800-38E), with ciphertext stealing.
+    /// XTS-AES-128 or -256 (IEEE 1619, SP 800-38E), with ciphertext stealing. AES-192 works alike,
+    /// though the standard does not name it.
     AesXts,
     /// SM4 in ECB mode (GB/T 32907).
     Sm4Ecb,
@@ -99,7 +100,7 @@ impl Algorithm {
     pub const fn accepts_key_len(self, len: usize) -> bool {
         match self {
             Self::AesEcb | Self::AesCbc | Self::AesCtr => matches!(len, 16 | 24 | 32),
-            Self::AesXts => matches!(len, 32 | 64),
+            Self::AesXts => matches!(len, 32 | 48 | 64),
             Self::Sm4Ecb | Self::Sm4Cbc | Self::Sm4Ctr => len == 16,
             Self::Sm4Xts => len == 32,
             Self::DesEcb | Self::DesCbc => len == 8,
@@ -189,6 +190,7 @@ impl Key {
             Algorithm::AesCtr => blocks(AesCtr::new(key)?),
             Algorithm::AesXts => match key.len() {
                 32 => xts::<Aes128>(key)?,
+                48 => xts::<Aes192>(key)?,
                 _ => xts::<Aes256>(key)?,
             },
             Algorithm::Sm4Ecb => blocks(Ecb(expand::<Sm4>(key)?)),

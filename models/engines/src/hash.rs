@@ -101,10 +101,13 @@ impl Algorithm {
     /// Whether `len` bytes of output can be asked for: a digest may be cut short but not be empty.
     #[must_use]
     pub const fn accepts_output_len(self, len: usize) -> bool {
-        match self {
-            Self::Shake128 | Self::Shake256 => len > 0,
-            _ => len > 0 && len <= self.digest_len(),
-        }
+        len > 0 && (self.is_xof() || len <= self.digest_len())
+    }
+
+    /// Whether the output has any length (SHAKE).
+    #[must_use]
+    pub const fn is_xof(self) -> bool {
+        matches!(self, Self::Shake128 | Self::Shake256)
     }
 }
 

@@ -24,5 +24,7 @@ mod error;
 pub mod hash;
 pub mod mac;
 pub mod rsa;
+#[cfg(feature = "vectors")]
+pub mod vectors;
 
 pub use error::Error;

@@ -136,8 +136,7 @@ impl Key {
     /// over it.
     pub fn hmac_from_states(inner: hash::Hasher, outer: hash::Hasher) -> Result<Self, Error> {
         let hash = inner.algorithm();
-        let xof = matches!(hash, hash::Algorithm::Shake128 | hash::Algorithm::Shake256);
-        if xof || outer.algorithm() != hash {
+        if hash.is_xof() || outer.algorithm() != hash {
             return Err(Error::Unsupported);
         }
         Ok(Self {
