@@ -7,6 +7,7 @@
 //!
 //! - [`platform`]: the trait, and [`Access`](platform::Access) helpers on top of it.
 //! - [`vfio_user`]: the client, and the platform over a socket.
+//! - [`simulation`]: the platform in a deterministic simulation.
 //! - [`pci`]: discovery, BARs, MSI-X.
 //! - [`virtio`]: the modern PCI transport and both ring layouts.
 //! - [`virtio_crypto`]: sessions and requests of all five services.
@@ -19,9 +20,11 @@ pub mod allocator;
 pub mod error;
 pub mod pci;
 pub mod platform;
+pub mod simulation;
 pub mod vfio_user;
 pub mod virtio;
 pub mod virtio_crypto;
 
 pub use error::{DriverError, PlatformError};
 pub use platform::{Access, Activity, DmaBuffer, Interrupts, Platform};
+pub use simulation::SimulationPlatform;

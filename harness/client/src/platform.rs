@@ -130,6 +130,90 @@ pub trait Platform {
     fn now(&self) -> Nanos;
 }
 
+/// A platform behind a pointer is a platform.
+macro_rules! forward {
+    ($pointer:ty) => {
+        impl<P: Platform + ?Sized> Platform for $pointer {
+            fn config_size(&self) -> u64 {
+                (**self).config_size()
+            }
+
+            fn config_read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), PlatformError> {
+                (**self).config_read(offset, into)
+            }
+
+            fn config_write(&mut self, offset: u64, from: &[u8]) -> Result<(), PlatformError> {
+                (**self).config_write(offset, from)
+            }
+
+            fn bar_read(
+                &mut self,
+                bar: u8,
+                offset: u64,
+                into: &mut [u8],
+            ) -> Result<(), PlatformError> {
+                (**self).bar_read(bar, offset, into)
+            }
+
+            fn bar_write(
+                &mut self,
+                bar: u8,
+                offset: u64,
+                from: &[u8],
+            ) -> Result<(), PlatformError> {
+                (**self).bar_write(bar, offset, from)
+            }
+
+            fn dma_alloc(&mut self, len: usize, align: usize) -> Result<DmaBuffer, PlatformError> {
+                (**self).dma_alloc(len, align)
+            }
+
+            fn dma_free(&mut self, buffer: DmaBuffer) {
+                (**self).dma_free(buffer)
+            }
+
+            fn dma_read(&mut self, iova: u64, into: &mut [u8]) -> Result<(), PlatformError> {
+                (**self).dma_read(iova, into)
+            }
+
+            fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), PlatformError> {
+                (**self).dma_write(iova, from)
+            }
+
+            fn fence(&mut self) {
+                (**self).fence()
+            }
+
+            fn connect_interrupts(&mut self, interrupts: Interrupts) -> Result<(), PlatformError> {
+                (**self).connect_interrupts(interrupts)
+            }
+
+            fn unmask_intx(&mut self) -> Result<(), PlatformError> {
+                (**self).unmask_intx()
+            }
+
+            fn wait_interrupt(
+                &mut self,
+                vector: u16,
+                deadline: Nanos,
+            ) -> Result<bool, PlatformError> {
+                (**self).wait_interrupt(vector, deadline)
+            }
+
+            fn idle(&mut self, deadline: Nanos) -> Result<Activity, PlatformError> {
+                (**self).idle(deadline)
+            }
+
+            fn now(&self) -> Nanos {
+                (**self).now()
+            }
+        }
+    };
+}
+
+forward!(&mut P);
+forward!(Box<P>);
+
 /// Registers and memory by width. Little-endian, as all of PCI and modern virtio is.
 pub trait Access: Platform {
     /// Reads an 8-bit config register.

@@ -1,12 +1,9 @@
 //! The transport and ring drivers against the virtio models, with a device that answers each
 //! request with its bytes reversed.
 
-mod common;
-
-use common::InProcess;
 use proptest::prelude::*;
 use understudy_client::virtio::{Completion, Device, Queue, QueueOptions, Segment, feature};
-use understudy_client::{DmaBuffer, DriverError, Platform};
+use understudy_client::{DmaBuffer, DriverError, Platform, SimulationPlatform};
 use understudy_device::{
     AccessError, Bar, Bus, Counter, FinishedJob, Job, Nanos, RegisterState, ResetKind,
 };
@@ -22,7 +19,7 @@ struct Mirror {
 }
 
 impl Mirror {
-    fn platform() -> InProcess {
+    fn platform(seed: u64) -> SimulationPlatform {
         let queue = |name: &str| QueueSpec { name: name.into(), max_size: 64 };
         let description = Description {
             name: "mirror",
@@ -31,7 +28,8 @@ impl Mirror {
             features: 0,
             queues: vec![queue("first"), queue("second")],
         };
-        InProcess::new(Box::new(VirtioPci::new(Self { description, count: 0 }).unwrap()))
+        let model = VirtioPci::new(Self { description, count: 0 }).unwrap();
+        SimulationPlatform::new(Box::new(model), seed).unwrap()
     }
 
     fn answer(bus: &mut dyn Bus, request: &Request, data: &[u8]) -> Outcome {
@@ -127,8 +125,13 @@ impl Buffer {
     }
 }
 
-fn start(options: QueueOptions, completion: Completion, size: u16) -> (Device<InProcess>, Queue) {
-    let mut device = Device::discover(Mirror::platform(), TYPE).unwrap();
+fn start(
+    options: QueueOptions,
+    completion: Completion,
+    size: u16,
+    seed: u64,
+) -> (Device<SimulationPlatform>, Queue) {
+    let mut device = Device::discover(Mirror::platform(seed), TYPE).unwrap();
     let mut wanted = if options.packed { feature::RING_PACKED } else { 0 };
     wanted |= if options.indirect { feature::INDIRECT_DESC } else { 0 };
     wanted |= if options.event_idx { feature::EVENT_IDX } else { 0 };
@@ -153,8 +156,14 @@ fn variants() -> impl Iterator<Item = (QueueOptions, Completion)> {
 const DEADLINE: Nanos = Nanos(u64::MAX);
 
 /// Submits in bursts and takes everything back, many times around the ring.
-fn exercise(options: QueueOptions, completion: Completion, size: u16, bursts: &[(u8, u8)]) {
-    let (mut device, mut queue) = start(options, completion, size);
+fn exercise(
+    options: QueueOptions,
+    completion: Completion,
+    size: u16,
+    seed: u64,
+    bursts: &[(u8, u8)],
+) {
+    let (mut device, mut queue) = start(options, completion, size, seed);
     let before = device.platform.in_use();
     let mut held = std::collections::BTreeMap::new();
     let mut token = 0u64;
@@ -194,24 +203,24 @@ fn exercise(options: QueueOptions, completion: Completion, size: u16, bursts: &[
 fn every_variant_carries_requests_around_the_ring() {
     for (options, completion) in variants() {
         let bursts: Vec<_> = (0..60).map(|n| (1 + n % 9, 1 + n % 3)).collect();
-        exercise(options, completion, 16, &bursts);
+        exercise(options, completion, 16, 7, &bursts);
     }
 }
 
 #[test]
 fn a_packed_ring_need_not_be_a_power_of_two() {
     let options = QueueOptions { packed: true, indirect: false, event_idx: true };
-    exercise(options, Completion::Msix, 11, &[(3, 1); 50]);
-    exercise(options, Completion::Polling, 7, &[(3, 2); 50]);
+    exercise(options, Completion::Msix, 11, 7, &[(3, 1); 50]);
+    exercise(options, Completion::Polling, 7, 7, &[(3, 2); 50]);
 }
 
 #[test]
 fn a_full_ring_refuses_and_goes_on() {
     for packed in [false, true] {
         let options = QueueOptions { packed, indirect: false, event_idx: false };
-        let (mut device, mut queue) = start(options, Completion::Polling, 4);
+        let (mut device, mut queue) = start(options, Completion::Polling, 4, 1);
         let buffer = Buffer::new(&mut device.platform, b"abcd", 1);
-        let add = |queue: &mut Queue, p: &mut InProcess, token| {
+        let add = |queue: &mut Queue, p: &mut SimulationPlatform, token| {
             queue.add(p, &buffer.readable, &buffer.writable, token)
         };
         add(&mut queue, &mut device.platform, 0).unwrap();
@@ -234,7 +243,7 @@ fn a_full_ring_refuses_and_goes_on() {
 fn the_device_asking_for_a_reset_is_reported_and_a_reset_helps() {
     for packed in [false, true] {
         let options = QueueOptions { packed, indirect: false, event_idx: false };
-        let (mut device, mut queue) = start(options, Completion::Polling, 4);
+        let (mut device, mut queue) = start(options, Completion::Polling, 4, 1);
         let outside = Segment { iova: 0x1000, len: 16 };
         queue.add(&mut device.platform, &[outside], &[], 0).unwrap();
         device.kick(&mut queue).unwrap();
@@ -248,7 +257,7 @@ fn the_device_asking_for_a_reset_is_reported_and_a_reset_helps() {
 
 #[test]
 fn one_queue_can_be_reset_alone() {
-    let mut device = Device::discover(Mirror::platform(), TYPE).unwrap();
+    let mut device = Device::discover(Mirror::platform(1), TYPE).unwrap();
     device.negotiate(feature::RING_RESET, 0).unwrap();
     device.setup_interrupts(Completion::Polling, 2).unwrap();
     let options = QueueOptions { packed: false, indirect: false, event_idx: false };
@@ -273,6 +282,7 @@ fn registers_are_reachable_through_the_window_in_config_space() {
         QueueOptions { packed: false, indirect: false, event_idx: false },
         Completion::Polling,
         4,
+        1,
     );
     let common = device.common();
     let offset = u32::try_from(common.offset).unwrap() + 0x14;
@@ -285,13 +295,13 @@ fn registers_are_reachable_through_the_window_in_config_space() {
 
 #[test]
 fn another_device_is_not_driven() {
-    let error = Device::discover(Mirror::platform(), 20).unwrap_err();
+    let error = Device::discover(Mirror::platform(1), 20).unwrap_err();
     assert!(matches!(error, DriverError::WrongDevice { vendor: 0x1af4, device: 0x107f }));
 }
 
 #[test]
 fn features_that_are_not_offered_are_an_error() {
-    let mut device = Device::discover(Mirror::platform(), TYPE).unwrap();
+    let mut device = Device::discover(Mirror::platform(1), TYPE).unwrap();
     let error = device.negotiate(1 << 35, 0).unwrap_err();
     assert!(matches!(error, DriverError::FeaturesRefused(bits) if bits == 1 << 35));
 }
@@ -313,7 +323,7 @@ fn a_ring_that_lies_is_an_error() {
         (packed, |a| vec![(a[0].at(8), vec![17, 0, 0, 0, 0, 0, 0x82, 0x80])], "17 bytes written"),
     ];
     // A device that was never told to start does not interfere.
-    let p = &mut Mirror::platform();
+    let p = &mut Mirror::platform(1);
     for (options, lie, text) in cases {
         let mut queue = Queue::new(p, 0, 8, options).unwrap();
         let room = p.dma_alloc(16, 1).unwrap();
@@ -336,12 +346,13 @@ proptest! {
     fn any_burst_in_any_variant(
         variant in 0usize..24,
         size in 1u32..6,
+        seed: u64,
         bursts in prop::collection::vec((1u8..40, 1u8..6), 1..20),
     ) {
         let (options, completion) = variants().nth(variant).unwrap();
         let size = 1 << size;
         if bursts[0].1 * 2 <= size as u8 {
-            exercise(options, completion, size, &bursts);
+            exercise(options, completion, size, seed, &bursts);
         }
     }
 }
