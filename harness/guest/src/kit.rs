@@ -102,6 +102,13 @@ impl Kernel {
         &self.release
     }
 
+    /// The first two numbers of the release.
+    pub fn version(&self) -> (u32, u32) {
+        let numbers = numbers(&self.release);
+        let number = |index: usize| numbers.get(index).copied().unwrap_or_default();
+        (number(0), number(1))
+    }
+
     pub(crate) fn image(&self) -> PathBuf {
         self.folder.join("vmlinuz")
     }
@@ -167,6 +174,7 @@ mod tests {
         let select = |name: &str| -> Vec<String> {
             kit.select(name).unwrap().iter().map(|k| k.release().to_owned()).collect()
         };
+        assert_eq!(kit.select("older").unwrap()[0].version(), (6, 12));
         assert_eq!(select("all"), ["6.9.1", "6.12.117+x", "7.3.4+x"]);
         assert_eq!(select("older"), ["6.12.117+x"]);
         assert_eq!(select("7.3"), ["7.3.4+x"]);

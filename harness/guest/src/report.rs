@@ -156,13 +156,29 @@ mod tests {
         let missing = Verdict::Missing { reason: "not reached".into() };
         let mut report = report(vec![Verdict::Pass, Verdict::Pass, fail, missing]);
         report.log = "[    0.1] hello\n[    0.2] bye\n".into();
-        insta::assert_snapshot!(report, @"");
+        insta::assert_snapshot!(report, @r#"
+        FAIL example on 6.12.1 in 2.5 s (seed 7)
+          step-0                     1.2 s  pass
+          step-1                     1.2 s  pass  operations [3]  {"files":7}
+          step-2                     1.2 s  FAIL: byte 5 and on differ  operations [3, 3]
+          step-3                     1.2 s  MISSING: not reached  operations [3, 3, 3]
+          the guest's console, its end:
+          | [    0.1] hello
+          | [    0.2] bye
+        "#);
     }
 
     #[test]
     fn a_report_is_one_object_with_flat_verdicts() {
         let fail = Verdict::Fail { reason: "wrong".into() };
         let value = serde_json::to_value(report(vec![fail])).unwrap();
-        insta::assert_snapshot!(value, @"");
+        let expected = json!({
+            "scenario": "example", "kernel": "6.12.1", "seed": 7, "seconds": 2.5,
+            "steps": [{
+                "id": "step-0", "verdict": "fail", "reason": "wrong", "seconds": 1.25,
+                "operations": [], "measured": null,
+            }],
+        });
+        assert_eq!(value, expected);
     }
 }

@@ -167,17 +167,15 @@ impl Scenario {
             Err(error) => return (Err(error), Vec::new()),
         };
         let outcome = act(&step.action, guest);
-        if outcome.is_err() {
-            return (outcome, Vec::new());
-        }
         match count(guest) {
-            Err(error) => (Err(error), Vec::new()),
             Ok(after) => {
                 let pairs = after.iter().zip(&before);
                 let done: Vec<u64> =
                     pairs.map(|(after, before)| after.saturating_sub(*before)).collect();
-                (step.work.judge(&done).and(outcome), done)
+                (outcome.and_then(|measured| step.work.judge(&done).map(|()| measured)), done)
             }
+            // A guest that is gone cannot be asked; why it is gone matters more.
+            Err(error) => (outcome.and(Err(error)), Vec::new()),
         }
     }
 }

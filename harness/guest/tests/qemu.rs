@@ -42,7 +42,7 @@ fn shell(script: &str) -> Task {
 fn scenarios_pass_with_qemus_own_device() {
     let kit = kit();
     for kernel in kit.kernels() {
-        for mut scenario in scenarios(CIPHER_DRIVERS, SEED) {
+        for mut scenario in scenarios(kernel, CIPHER_DRIVERS, SEED) {
             scenario.config.agent = config().agent;
             let report = scenario.run(&kit, kernel, SEED, &mut QemuDevices);
             println!("{report}");
@@ -69,7 +69,7 @@ impl Devices for Idle {
 #[ignore = "boots guests"]
 fn a_scenario_fails_if_the_device_did_nothing() {
     let kit = kit();
-    let mut scenario = scenarios(CIPHER_DRIVERS, SEED).remove(0);
+    let mut scenario = scenarios(&kit.kernels()[0], CIPHER_DRIVERS, SEED).remove(0);
     scenario.config.agent = config().agent;
     let report = scenario.run(&kit, &kit.kernels()[0], SEED, &mut Idle);
     let expected = "the devices completed [0] operations, not 1 in all";
@@ -125,7 +125,8 @@ fn time_runs_out() {
     assert!(start.elapsed() < Duration::from_secs(5));
 }
 
-/// A QEMU that does not start, and a kernel that has no time to, are missing verdicts.
+/// A QEMU that does not start, a kernel that has no time to, and one that finds no agent, are
+/// missing verdicts.
 #[test]
 #[ignore = "boots guests"]
 fn what_does_not_come_up_says_why() {
@@ -138,8 +139,16 @@ fn what_does_not_come_up_says_why() {
         "{error}"
     );
 
-    let config = Config { boot_limit: Duration::from_secs(2), devices: Vec::new(), ..config };
-    let Booting { error, log } = Guest::boot(&kit, &kit.kernels()[0], &config).err().unwrap();
+    let config = Config { devices: Vec::new(), ..config };
+    let never = Config { boot_limit: Duration::from_millis(100), ..config.clone() };
+    let Booting { error, .. } = Guest::boot(&kit, &kit.kernels()[0], &never).err().unwrap();
     assert!(matches!(&error, Error::Missing { reason } if reason == "time ran out"), "{error}");
+
+    let lost = Config { kernel_arguments: vec!["rdinit=/absent".into()], ..config };
+    let Booting { error, log } = Guest::boot(&kit, &kit.kernels()[0], &lost).err().unwrap();
+    assert!(
+        matches!(&error, Error::Missing { reason } if reason.contains("Kernel panic")),
+        "{error}"
+    );
     assert!(log.contains("Linux version"), "{log}");
 }

@@ -33,6 +33,10 @@ impl Transform {
         let control = socket(AddressFamily::Alg, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)
             .map_err(|e| failed("socket", e.to_string()))?;
         let raw = std::os::fd::AsRawFd::as_raw_fd(&control);
+        // AlgAddr::new would panic: struct sockaddr_alg has room for 63 bytes and a NUL.
+        if driver.len() >= 64 {
+            return Err(failed("bind", "the name is too long".to_owned()));
+        }
         bind(raw, &AlgAddr::new("skcipher", driver)).map_err(|e| failed("bind", e.to_string()))?;
         setsockopt(&control, AlgSetKey::default(), &key.to_vec())
             .map_err(|e| failed("set key", e.to_string()))?;

@@ -1,16 +1,20 @@
 //! An eCryptfs mount: a user inside the kernel that takes the best `cbc(aes)` there is.
+//!
+//! What it writes below is also computed here, so a cipher that is wrong but consistent is found.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
 use linux_keyutils::{KeyRing, KeyRingIdentifier};
+use md5::{Digest, Md5};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
+use super::software::{self, encrypt_cbc};
 use super::{Failure, crypto_list};
 
 const LOWER: &str = "/tmp/lower";
@@ -20,6 +24,21 @@ const UPPER: &str = "/tmp/upper";
 const FILES_BYTES: [usize; 7] = [0, 1, 4095, 4096, 4097, 100_000, 1 << 20];
 
 const EXTENT_BYTES: usize = 4096;
+
+/// The mount's AES key size.
+const KEY_BYTES: usize = 16;
+
+/// How the files below begin, as Linux's eCryptfs writes them for one passphrase.
+mod header {
+    /// The whole header; the first extent follows.
+    pub(super) const BYTES: usize = 8192;
+    /// OpenPGP's packet with the file's key (RFC 9580 §5.3), after size, marker, flags and extents.
+    pub(super) const KEY_PACKET_AT: usize = 26;
+    /// The packet's type and length, version 4, AES-128, salted and iterated, MD5.
+    pub(super) const KEY_PACKET: [u8; 6] = [0x8c, 29, 4, 7, 3, 1];
+    /// The key, enciphered; the salt and the count come before it.
+    pub(super) const KEY_AT: usize = KEY_PACKET_AT + KEY_PACKET.len() + 9;
+}
 
 /// Names the key in the keyring and in every file's header; any 16 hex digits will do.
 const SIGNATURE: [u8; 16] = *b"756e646572737475";
@@ -83,7 +102,8 @@ impl AuthenticationToken {
 /// Writes, looks below, mounts anew, compares; `driver` must be the one that serves the mount.
 pub(super) fn check(driver: &str, seed: u64) -> Result<Value, Failure> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    add_key(&AuthenticationToken::new(&mut random))?;
+    let token = AuthenticationToken::new(&mut random);
+    add_key(&token)?;
     let files: Vec<Vec<u8>> = FILES_BYTES
         .iter()
         .map(|&size| {
@@ -97,7 +117,7 @@ pub(super) fn check(driver: &str, seed: u64) -> Result<Value, Failure> {
     }
     mount("tmpfs", LOWER, "tmpfs", MountFlags::empty(), None)
         .map_err(|e| format!("mount {LOWER}: {e}"))?;
-    let outcome = check_mounted(driver, &files);
+    let outcome = check_mounted(driver, &token, &files);
     let cleared = unmount(LOWER, UnmountFlags::DETACH).map_err(|e| format!("unmount: {e}"));
     let refcnt = outcome?;
     cleared?;
@@ -107,13 +127,19 @@ pub(super) fn check(driver: &str, seed: u64) -> Result<Value, Failure> {
     }))
 }
 
-fn check_mounted(driver: &str, files: &[Vec<u8>]) -> Result<u32, Failure> {
+fn check_mounted(
+    driver: &str,
+    token: &AuthenticationToken,
+    files: &[Vec<u8>],
+) -> Result<u32, Failure> {
     let idle = crypto_list::find(driver)?.refcnt;
     mount_upper()?;
     let written = write_all(driver, files, idle);
     unmount_upper()?;
     let refcnt = written?;
-    files.iter().enumerate().try_for_each(|(index, content)| check_below(index, content))?;
+    for (index, content) in files.iter().enumerate() {
+        check_below(token, index, content)?;
+    }
     mount_upper()?;
     let read = files.iter().enumerate().try_for_each(|(index, content)| compare(index, content));
     unmount_upper()?;
@@ -150,20 +176,38 @@ fn explain_choice(driver: &str) -> Failure {
     format!("eCryptfs does not use {driver}; cbc(aes) drivers by priority: {}", rivals.join(", "))
 }
 
-/// The file below must be longer than the content (it has a header) and hold none of its extents.
-fn check_below(index: usize, content: &[u8]) -> Result<(), Failure> {
+/// The file below must be what eCryptfs makes of the content with a sound cipher.
+fn check_below(token: &AuthenticationToken, index: usize, content: &[u8]) -> Result<(), Failure> {
     let name = name(LOWER, index);
     let below = fs::read(&name).map_err(|e| format!("{name}: {e}"))?;
-    if below.len() < content.len() + EXTENT_BYTES {
-        return Err(format!("{name}: {} bytes, too short to be encrypted", below.len()));
+    let key = file_key(token, &below).ok_or_else(|| format!("{name}: not eCryptfs's header"))?;
+    let root = Md5::digest(key);
+    let extents = below.get(header::BYTES..).unwrap_or_default().chunks(EXTENT_BYTES);
+    if extents.len() != content.chunks(EXTENT_BYTES).len() {
+        return Err(format!("{name}: {} bytes for {}", below.len(), content.len()));
     }
-    let probe_bytes = 16;
-    for start in content.chunks(EXTENT_BYTES).filter(|extent| extent.len() >= probe_bytes) {
-        if below.chunks(EXTENT_BYTES).any(|extent| extent.starts_with(&start[..probe_bytes])) {
-            return Err(format!("{name}: plain text was found"));
+    for (number, (cipher, plain)) in extents.zip(content.chunks(EXTENT_BYTES)).enumerate() {
+        // Each extent's IV is a hash of the root's and its number in decimal, 16 bytes long.
+        let mut decimal = number.to_string().into_bytes();
+        decimal.resize(16, 0);
+        let iv = Md5::new().chain_update(root).chain_update(decimal).finalize();
+        let mut plain = plain.to_vec();
+        plain.resize(EXTENT_BYTES, 0);
+        if encrypt_cbc(&key, &iv.into(), &plain)? != cipher {
+            return Err(format!("{name}: extent {number} is not what AES-CBC makes of it"));
         }
     }
     Ok(())
+}
+
+/// The key of a file, deciphered with the token's key.
+fn file_key(token: &AuthenticationToken, below: &[u8]) -> Option<[u8; KEY_BYTES]> {
+    if !below.get(header::KEY_PACKET_AT..)?.starts_with(&header::KEY_PACKET) {
+        return None;
+    }
+    let (wrapped, _) = below.get(header::KEY_AT..)?.split_first_chunk()?;
+    let (key, _) = token.key_encryption_key.split_first_chunk()?;
+    Some(software::decrypt_block(*key, *wrapped))
 }
 
 fn compare(index: usize, content: &[u8]) -> Result<(), Failure> {

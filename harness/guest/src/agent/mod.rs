@@ -7,6 +7,7 @@ mod alg;
 mod crypto_list;
 mod ecryptfs;
 mod kernel_log;
+mod software;
 mod vectors;
 
 use std::fs::{self, File, OpenOptions};

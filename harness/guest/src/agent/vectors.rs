@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use aes::cipher::{Array, BlockModeEncrypt, KeyIvInit};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
@@ -10,11 +9,10 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use super::alg::{Direction, Transform};
+use super::software::{BLOCK_BYTES, encrypt_cbc};
 
 /// NIST SP 800-38A's CBC examples; the file names its source.
 const PUBLISHED: &str = include_str!("../../../../fixtures/guest/sp800-38a-cbc-aes.json");
-
-const BLOCK_BYTES: usize = 16;
 
 /// Sizes of the random vectors in bytes: around a block, a page, and what one request may hold.
 const SIZES_BYTES: [usize; 12] =
@@ -97,7 +95,7 @@ impl Keyed {
         let (mut iv, mut plain) = ([0; BLOCK_BYTES], vec![0; size]);
         random.fill_bytes(&mut iv);
         random.fill_bytes(&mut plain);
-        let cipher = encrypt_in_software(&self.key, &iv, &plain)?;
+        let cipher = encrypt_cbc(&self.key, &iv, &plain)?;
         // At once, and cut where neither blocks nor pages end.
         for cut in [size, 1 + size / 3] {
             let name = format!("{} random bytes in pieces of {cut}", size);
@@ -138,28 +136,6 @@ fn expect(
         None => Ok(()),
         Some(at) => Err(format!("{direction:?} {name}: byte {at} and on differ")),
     }
-}
-
-/// The oracle: another implementation, in user space.
-fn encrypt_in_software(key: &[u8], iv: &[u8], plain: &[u8]) -> Result<Vec<u8>, Failure> {
-    let mut data = plain.to_vec();
-    match key.len() {
-        16 => run_software::<aes::Aes128>(key, iv, &mut data)?,
-        24 => run_software::<aes::Aes192>(key, iv, &mut data)?,
-        _ => run_software::<aes::Aes256>(key, iv, &mut data)?,
-    }
-    Ok(data)
-}
-
-fn run_software<C>(key: &[u8], iv: &[u8], data: &mut [u8]) -> Result<(), Failure>
-where
-    C: aes::cipher::BlockCipherEncrypt + aes::cipher::KeyInit,
-    C: aes::cipher::BlockSizeUser<BlockSize = aes::cipher::consts::U16>,
-{
-    let mut mode = cbc::Encryptor::<C>::new_from_slices(key, iv).map_err(|e| e.to_string())?;
-    let (blocks, _) = Array::slice_as_chunks_mut(data);
-    mode.encrypt_blocks(blocks);
-    Ok(())
 }
 
 /// Times single requests at each size; the fastest the driver can answer one at a time.
@@ -210,7 +186,7 @@ mod tests {
         for vector in published.vectors {
             let [key, iv, plain] =
                 [&vector.key, &vector.iv, &vector.plaintext].map(|h| hex::decode(h).unwrap());
-            let cipher = encrypt_in_software(&key, &iv, &plain).unwrap();
+            let cipher = encrypt_cbc(&key, &iv.try_into().unwrap(), &plain).unwrap();
             assert_eq!(hex::encode(cipher), vector.ciphertext, "{}", vector.name);
         }
     }
