@@ -27,7 +27,7 @@ use crate::session::Session;
 use crate::transport::{Channel, Closed, Connection, timespec};
 use crate::wake::Wake;
 
-/// Messages served in one turn.
+/// Messages served in one turn, if none of them is a write.
 const BATCH: usize = 32;
 /// Turns without sleep after which new clients are looked at all the same.
 const TURNS_UNTIL_LOOK: u32 = 256;

@@ -42,10 +42,12 @@ mod wake;
 
 use std::time::Duration;
 
+use understudy_wire::version::{DEFAULT_MAX_DMA_MAPS, MAX_MAX_DATA_XFER_SIZE};
+
 pub use link::Counters;
 pub use server::{BindError, Control, Device, DeviceServer, Sessions, Stopped};
 
-/// How a device is served.
+/// How a device is served. Values out of range are taken as the nearest in range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
     /// How long a device's thread stays awake after it last had something to do. Zero: it sleeps as
@@ -53,10 +55,14 @@ pub struct Options {
     pub spin: Duration,
     /// Queue entries that the device may work on before the socket is looked at again; at least 1.
     pub budget: u32,
-    /// Most bytes of one region access, and of one DMA message; at least 1.
+    /// Most bytes of one region access, and of one DMA message; 1 to 64 MiB.
     pub max_data_xfer_size: u32,
-    /// Most DMA regions of a client. The process can have 32,768 in all.
+    /// Most DMA regions of a client, 1 to 65,535. The process can have 32,768 in all.
     pub max_dma_maps: u32,
+    /// Whether clients are told that they may send several writes in one message. Such messages are
+    /// served in any case. Off by default: it makes QEMU (10.1 to 11) send everything from another
+    /// thread, later, because its flag for it contains the one for queued sends.
+    pub write_multiple: bool,
     /// How long the device waits for the client to carry out a DMA message. Below the 5 seconds
     /// after which QEMU gives up on a device that does not answer.
     pub dma_timeout: Duration,
@@ -71,8 +77,21 @@ impl Default for Options {
             budget: 64,
             max_data_xfer_size: 1 << 20,
             max_dma_maps: 4096,
+            write_multiple: false,
             dma_timeout: Duration::from_secs(2),
             send_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Options {
+    /// These options with every value in its range.
+    fn clamped(self) -> Self {
+        Self {
+            budget: self.budget.max(1),
+            max_data_xfer_size: self.max_data_xfer_size.clamp(1, MAX_MAX_DATA_XFER_SIZE),
+            max_dma_maps: self.max_dma_maps.clamp(1, DEFAULT_MAX_DMA_MAPS),
+            ..self
         }
     }
 }

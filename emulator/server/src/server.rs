@@ -185,6 +185,7 @@ impl DeviceServer {
         options: Options,
     ) -> Result<Self, BindError> {
         let path = path.as_ref();
+        let options = options.clamped();
         let listener = listen_at(path)?;
         let system = |action| {
             move |source: io::Error| BindError::System { path: path.into(), action, source }

@@ -41,6 +41,7 @@ impl<C: Channel> Session<C> {
         let offer = Offer {
             max_data_xfer_size: options.max_data_xfer_size,
             max_dma_maps: options.max_dma_maps,
+            write_multiple: options.write_multiple,
             ..Offer::default()
         };
         Ok(Self {
@@ -75,16 +76,21 @@ impl<C: Channel> Session<C> {
         self.attached
     }
 
-    /// Serves up to `limit` messages that are there. Returns how many.
+    /// Serves up to `limit` messages that are there, and none after one that may have given the
+    /// function work. Returns how many.
     pub(crate) fn serve(&mut self, limit: usize) -> Result<usize, Closed> {
-        for served in 0..limit {
+        for served in 1..=limit {
             // A client that does not take replies gets no more of them.
             if self.link.channel.as_ref().ok_or(Closed)?.is_congested()
                 || !self.link.receive(&mut self.message)?
             {
+                return Ok(served - 1);
+            }
+            let command = self.message.header.command;
+            self.serve_one()?;
+            if matches!(command, Command::REGION_WRITE | Command::REGION_WRITE_MULTI) {
                 return Ok(served);
             }
-            self.serve_one()?;
         }
         Ok(limit)
     }

@@ -1,6 +1,5 @@
 //! What the tests of this crate share: a small device, a server for it, and a client that can also
 //! say what no client should.
-#![expect(dead_code, reason = "each test binary uses a part")]
 
 pub(crate) mod device;
 pub(crate) mod peer;
@@ -12,7 +11,7 @@ use understudy_pci::PciFunction;
 use understudy_server::{DeviceServer, Options};
 
 pub(crate) use device::TestDevice;
-pub(crate) use peer::{Answer, Peer};
+pub(crate) use peer::Peer;
 
 /// Long enough for anything that should happen; nothing waits this long if it does.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -44,6 +43,12 @@ impl Fixture {
         let mut peer = self.connect();
         peer.negotiate();
         peer
+    }
+
+    /// A client that has agreed on a version, after `count` others are gone.
+    pub(crate) fn attach_after(&self, count: u64) -> Peer {
+        assert!(self.server.wait_detached(count, SOON), "a client was not cleaned up after");
+        self.attach()
     }
 
     /// A client that has said nothing yet.

@@ -17,7 +17,7 @@ use understudy_wire::{
 };
 
 use super::SOON;
-use super::device::{DONE, reg};
+use super::device::{DONE, MSIX_BAR, reg};
 
 pub(crate) const CONFIG: u32 = 7;
 
@@ -212,6 +212,26 @@ impl Peer {
         let action = IrqAction::Trigger;
         let set = SetIrqs { index, start, count, action, data: IrqData::Eventfd };
         self.request(&Request::SetIrqs(set), fds)
+    }
+
+    /// Sets up an MSI-X table entry.
+    pub(crate) fn set_msix_table_entry(&mut self, vector: u64, masked: bool) {
+        let address = 0xfee0_0000u64.to_le_bytes();
+        let control = u32::from(masked).to_le_bytes();
+        let entry = [&address[..], &(vector as u32).to_le_bytes(), &control].concat();
+        self.write(MSIX_BAR, vector * 16, &entry).ok();
+    }
+
+    /// Enables MSI-X in config space.
+    pub(crate) fn enable_msix(&mut self) {
+        let config = self.read_config(0, 256);
+        let mut at = usize::from(config[0x34]);
+        while config[at] != 0x11 {
+            at = usize::from(config[at + 1]);
+            assert_ne!(at, 0, "no MSI-X capability");
+        }
+        let control = config[at + 3] | 0x80;
+        self.write_config(at as u64 + 3, &[control]);
     }
 
     pub(crate) fn irqs(&mut self, index: IrqIndex, range: (u32, u32), action: IrqAction, data: IrqData<'_>) {
