@@ -20,6 +20,8 @@
 
 pub mod aead;
 pub mod cipher;
+mod der;
+pub mod ecdsa;
 mod error;
 pub mod hash;
 pub mod mac;

@@ -4,12 +4,10 @@
 //! answers bad padding with made-up plaintext, which no device does. There is no blinding, as
 //! guests of an emulator hold their own keys.
 
-mod der;
-
 use crypto_bigint::modular::{BoxedMontyForm, BoxedMontyParams};
 use crypto_bigint::{BoxedUint, Odd, Resize};
 
-use crate::Error;
+use crate::{Error, der};
 
 /// The longest modulus in bits, as in Linux. It bounds the time that a guest's key can cost.
 pub const MAX_MODULUS_BITS: u32 = 4096;

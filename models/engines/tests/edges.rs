@@ -1,9 +1,11 @@
 //! Corners that vectors do not reach: loaded states, counters that overflow, hostile keys.
+#![cfg(test)]
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use understudy_engines::aead::Nonce;
 use understudy_engines::cipher::{Algorithm, Direction, Key};
+use understudy_engines::ecdsa::{self, Curve};
 use understudy_engines::vectors::rsa_keys;
 use understudy_engines::{Error, aead, hash, mac, rsa};
 
@@ -127,7 +129,7 @@ fn output_lengths_are_checked() {
         assert_eq!(stream.verify(&vec![0; len]), Err(Error::InvalidOutputLength(len)));
     }
     for algorithm in hash::Algorithm::ALL {
-        let too_long = hash::digest(*algorithm, &[], &mut vec![0; 65]);
+        let too_long = hash::digest(*algorithm, &[], &mut [0; 65]);
         assert_eq!(too_long.is_ok(), algorithm.is_xof(), "{algorithm:?}");
         assert!(hash::digest(*algorithm, &[], &mut []).is_err());
     }
@@ -222,11 +224,46 @@ fn odd_but_wrong_rsa_keys_work_somehow() {
     assert_eq!(key.sign(None, &[]), Err(Error::InvalidLength(0)), "no room for padding");
 }
 
+#[test]
+fn bad_ecdsa_keys_are_refused() {
+    let private = |version: u8, secret: &[u8]| {
+        let len = u8::try_from(secret.len()).unwrap();
+        let content = [&[2, 1, version, 4, len], secret].concat();
+        [&[0x30, len + 5], &content[..]].concat()
+    };
+    for curve in Curve::ALL {
+        let key = ecdsa::PrivateKey::from_der(curve, &private(1, &[0, 0, 5])).unwrap();
+        for len in [0, 65] {
+            assert_eq!(key.sign(&vec![1; len]), Err(Error::InvalidLength(len)));
+            assert_eq!(key.public().verify(&vec![1; len], &[]), Err(Error::InvalidLength(len)));
+        }
+        for len in [1, 20, 64] {
+            let digest = vec![0xa5; len];
+            let signature = key.sign(&digest).unwrap();
+            assert_eq!(key.public().verify(&digest, &signature), Ok(()));
+            let other = key.public().verify(b"another", &signature);
+            assert_eq!(other, Err(Error::SignatureMismatch));
+        }
+        for bad in [private(0, &[5]), private(1, &[0]), private(1, &[0xff; 67]), vec![]] {
+            let refused = ecdsa::PrivateKey::from_der(curve, &bad);
+            assert_eq!(refused.err(), Some(Error::InvalidKey));
+        }
+        for bad in [&[][..], &[0], &[4; 65], &[5; 33], &[4; 97], &[4; 133]] {
+            let refused = ecdsa::PublicKey::from_sec1(curve, bad);
+            assert_eq!(refused.err(), Some(Error::InvalidKey), "{curve:?} {bad:?}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn any_der_is_answered(bytes in vec(any::<u8>(), 0..200)) {
         let _ = rsa::PublicKey::from_der(&bytes);
         let _ = rsa::PrivateKey::from_der(&bytes);
+        for curve in Curve::ALL {
+            let _ = ecdsa::PrivateKey::from_der(curve, &bytes);
+            let _ = ecdsa::PublicKey::from_sec1(curve, &bytes);
+        }
     }
 
     #[test]

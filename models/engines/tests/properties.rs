@@ -1,4 +1,5 @@
 //! Properties that hold for any input, and agreement with other implementations.
+#![cfg(test)]
 
 use cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit, StreamCipher, array::Array};
 use proptest::collection::vec;

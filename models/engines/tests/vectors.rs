@@ -1,8 +1,9 @@
 //! Every algorithm against published vectors, whole and in chunks, in both directions.
+#![cfg(test)]
 
 use understudy_engines::cipher::Direction;
-use understudy_engines::vectors::{Algorithm, Case, cases, rsa_keys};
-use understudy_engines::{Error, aead, cipher, hash, mac, rsa};
+use understudy_engines::vectors::{Algorithm, Case, cases, ecdsa_keys, rsa_keys};
+use understudy_engines::{Error, aead, cipher, ecdsa, hash, mac, rsa};
 
 #[test]
 fn every_algorithm_with_published_vectors_has_some() {
@@ -169,6 +170,25 @@ fn rsa_encryptions_match() {
         }
     }
     assert_eq!(encrypted, 8, "the fixtures' encryptions are made again");
+}
+
+#[test]
+fn ecdsa_signatures_match() {
+    let mut signed = 0;
+    for key in ecdsa_keys().unwrap() {
+        let public = ecdsa::PublicKey::from_sec1(key.curve, &key.public_key).unwrap();
+        for case in &key.signatures {
+            let result = public.verify(&case.digest, &case.signature);
+            assert_eq!(result.is_ok(), case.valid, "{} {}", key.name, case.name);
+            if !key.private_key.is_empty() {
+                let private = ecdsa::PrivateKey::from_der(key.curve, &key.private_key).unwrap();
+                assert_eq!(private.sign(&case.digest).unwrap(), case.signature, "{}", key.name);
+                private.public().verify(&case.digest, &case.signature).unwrap();
+                signed += 1;
+            }
+        }
+    }
+    assert_eq!(signed, 6, "the fixtures' signatures are made again");
 }
 
 /// The cases of one engine.

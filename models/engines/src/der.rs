@@ -6,10 +6,11 @@
 use crate::Error;
 
 const INTEGER: u8 = 0x02;
+const OCTET_STRING: u8 = 0x04;
 const SEQUENCE: u8 = 0x30;
 
 /// The content of the sequence that `der` is, with nothing after it.
-pub(super) fn sequence(der: &[u8]) -> Result<&[u8], Error> {
+pub(crate) fn sequence(der: &[u8]) -> Result<&[u8], Error> {
     match element(SEQUENCE, der)? {
         (content, []) => Ok(content),
         _ => Err(Error::InvalidKey),
@@ -17,7 +18,7 @@ pub(super) fn sequence(der: &[u8]) -> Result<&[u8], Error> {
 }
 
 /// The first `N` integers of a sequence, without leading zeros. More may follow.
-pub(super) fn integers<const N: usize>(mut content: &[u8]) -> Result<[&[u8]; N], Error> {
+pub(crate) fn integers<const N: usize>(mut content: &[u8]) -> Result<[&[u8]; N], Error> {
     let mut values = [&[][..]; N];
     for value in &mut values {
         let (bytes, rest) = element(INTEGER, content)?;
@@ -30,8 +31,18 @@ pub(super) fn integers<const N: usize>(mut content: &[u8]) -> Result<[&[u8]; N],
     Ok(values)
 }
 
+/// An `ECPrivateKey` (RFC 5915 §3): the private key's octets. The optional parts follow it and are
+/// not looked at.
+pub(crate) fn ec_private_key(der: &[u8]) -> Result<&[u8], Error> {
+    let (version, rest) = element(INTEGER, sequence(der)?)?;
+    if version != [1] {
+        return Err(Error::InvalidKey);
+    }
+    Ok(element(OCTET_STRING, rest)?.0)
+}
+
 /// Removes leading zeros.
-pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.get(zeros..).unwrap_or_default()
 }
