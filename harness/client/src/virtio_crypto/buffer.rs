@@ -59,13 +59,11 @@ impl Prepared {
         let half = usize::from(max_segments / 2).max(1);
         let readable = cut(&readable, scatter, half);
         let writable = cut(&writable.collect::<Vec<_>>(), scatter, half);
-        let lengths = readable.iter().chain(&writable);
-        let size = lengths.map(|len| (GAP + len).next_multiple_of(align(scatter))).sum::<usize>();
-        let buffer = p.dma_alloc(size + GAP, 64)?;
+        let mut end = 0;
+        let readable = place(&mut end, &readable, scatter);
+        let writable = place(&mut end, &writable, scatter);
+        let buffer = p.dma_alloc(end + GAP, 64)?;
         let mut image = vec![GUARD; buffer.len];
-        let mut next = 0;
-        let readable = place(&mut next, &readable, scatter);
-        let writable = place(&mut next, &writable, scatter);
         let mut rest = bytes.as_slice();
         for (offset, len) in &readable {
             let (part, tail) = rest.split_at_checked(*len).unwrap_or((rest, &[]));
@@ -132,16 +130,20 @@ impl Prepared {
         let Some(image) = &self.image else { return Ok(()) };
         let mut now = vec![0; image.len()];
         p.dma_read(self.buffer.iova, &mut now)?;
-        let changed = image.iter().zip(&now).zip(self.buffer.iova..);
-        let stray = changed.filter(|((was, is), _)| was != is).map(|(_, iova)| iova);
-        let owner = |iova: u64| {
-            let holds = |s: &&Segment| (s.iova..s.iova + u64::from(s.len)).contains(&iova);
-            self.writable.iter().find(holds)
-        };
-        match stray.into_iter().find(|iova| owner(*iova).is_none()) {
-            Some(iova) => Err(DriverError::StrayWrite { queue, iova }),
-            None => Ok(()),
+        // Between the writable segments, which lie in ascending order, nothing may change.
+        let mut from = 0;
+        let end = (self.buffer.at(image.len()), 0);
+        let ranges = self.writable.iter().map(|segment| (segment.iova, segment.len));
+        for (iova, len) in ranges.chain([end]) {
+            let until = usize::try_from(iova - self.buffer.iova).unwrap_or(usize::MAX);
+            let pair = image.get(from..until).zip(now.get(from..until));
+            let stray = pair.and_then(|(was, is)| was.iter().zip(is).position(|(a, b)| a != b));
+            if let Some(at) = stray {
+                return Err(DriverError::StrayWrite { queue, iova: self.buffer.at(from + at) });
+            }
+            from = until.saturating_add(usize::try_from(len).unwrap_or(usize::MAX));
         }
+        Ok(())
     }
 
     /// Frees the memory. The device must not hold the request any more.
