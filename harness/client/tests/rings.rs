@@ -1,5 +1,6 @@
 //! The transport and ring drivers against the virtio models, with a device that answers each
 //! request with its bytes reversed.
+#![cfg(test)]
 
 use proptest::prelude::*;
 use understudy_client::virtio::{Completion, Device, Queue, QueueOptions, Segment, feature};
@@ -170,7 +171,8 @@ fn exercise(
     for &(count, pieces) in bursts {
         for n in 0..count {
             let len = 1 + usize::from(n) * 37 % 300;
-            let data: Vec<u8> = (0..len).map(|at| (at as u8).wrapping_mul(7) ^ n).collect();
+            let data: Vec<u8> =
+                (0..=255u8).cycle().take(len).map(|at| at.wrapping_mul(7) ^ n).collect();
             let p = &mut device.platform;
             let buffer = Buffer::new(p, &data, usize::from(pieces).min(len));
             match queue.add(p, &buffer.readable, &buffer.writable, token) {
@@ -351,7 +353,7 @@ proptest! {
     ) {
         let (options, completion) = variants().nth(variant).unwrap();
         let size = 1 << size;
-        if bursts[0].1 * 2 <= size as u8 {
+        if u16::from(bursts[0].1) * 2 <= size {
             exercise(options, completion, size, seed, &bursts);
         }
     }

@@ -138,12 +138,14 @@ fn expressible(case: &Case) -> bool {
     }
 }
 
+type Table = &'static [(u32, &'static str)];
+type Run = fn(&mut AnyDriver, u32, &Case);
+
 /// Runs every `step`th case of every announced algorithm.
 fn run_all(transport: Transport, step: usize) {
     let mut rig = Rig::plain(transport);
     let config = *rig.driver.config();
-    type Run = fn(&mut AnyDriver, u32, &Case);
-    let tables: [(u64, &[(u32, &str)], Run); 4] = [
+    let tables: [(u64, Table, Run); 4] = [
         (config.ciphers, &CIPHERS, cipher_case),
         (config.hashes.into(), &HASHES, hash_case),
         (config.macs, &MACS, mac_case),
