@@ -15,9 +15,6 @@ use understudy_device::{
 };
 use understudy_pci::PciFunction;
 use understudy_server::{DeviceServer, Options};
-use vfio_bindings::bindings::vfio::{
-    VFIO_REGION_INFO_FLAG_READ, VFIO_REGION_INFO_FLAG_WRITE, vfio_region_info,
-};
 use vfio_user::{
     Client, DmaMapFlags, DmaUnmapFlags, IrqInfo, Server, ServerBackend, ServerRegion,
 };
@@ -121,12 +118,17 @@ impl ServerBackend for Backend {
 /// Serves one client of the `vfio_user` crate's server.
 fn serve_theirs(path: &Path) -> thread::JoinHandle<()> {
     let region = |index| {
-        let mut info = vfio_region_info { argsz: 32, index, ..Default::default() };
+        let mut region = ServerRegion {
+            region_info: Default::default(),
+            sparse_areas: Vec::new(),
+            mmap_fd: None,
+        };
+        (region.region_info.argsz, region.region_info.index) = (32, index);
         if index == 0 || index == 7 {
-            info.size = SIZE;
-            info.flags = VFIO_REGION_INFO_FLAG_READ | VFIO_REGION_INFO_FLAG_WRITE;
+            // Readable and writable.
+            (region.region_info.size, region.region_info.flags) = (SIZE, 3);
         }
-        ServerRegion { region_info: info, sparse_areas: Vec::new(), mmap_fd: None }
+        region
     };
     let irqs = (0..5).map(|index| IrqInfo { index, flags: 1, count: 0 }).collect();
     let server = Server::new(path, true, irqs, (0..9).map(region).collect()).unwrap();

@@ -7,7 +7,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, readlink};
 use rustix::io;
 use understudy_pci::{Irq, PciFunction};
-use understudy_wire::Errno;
+use understudy_wire::{Errno, IrqIndex};
 
 /// An eventfd of the client.
 #[derive(Debug)]
@@ -130,10 +130,16 @@ impl AsFd for LineControls {
     }
 }
 
+fn place(index: IrqIndex) -> usize {
+    usize::try_from(index.0).unwrap_or(usize::MAX)
+}
+
 /// All triggers of a device.
 #[derive(Debug)]
 pub(crate) struct Interrupts {
-    banks: [Bank; 3],
+    /// By VFIO's index: INTx, MSI, MSI-X, errors. The function raises no error; clients that report
+    /// them want to be able to listen.
+    banks: [Bank; 4],
     pub(crate) line: LineControls,
     /// Interrupts signalled since the device was made.
     pub(crate) fired: u64,
@@ -141,18 +147,34 @@ pub(crate) struct Interrupts {
 
 impl Interrupts {
     pub(crate) fn new(function: &PciFunction) -> io::Result<Self> {
-        let bank = |irq| {
-            let count = usize::from(function.irq_count(irq));
-            Bank { triggers: std::iter::repeat_with(|| None).take(count).collect(), set: 0 }
+        let bank = |count: u16| {
+            let triggers = std::iter::repeat_with(|| None).take(count.into()).collect();
+            Bank { triggers, set: 0 }
         };
-        let banks = [bank(Irq::Intx), bank(Irq::Msi), bank(Irq::Msix)];
+        let [intx, msi, msix] = [Irq::Intx, Irq::Msi, Irq::Msix].map(|irq| function.irq_count(irq));
+        let banks = [bank(intx), bank(msi), bank(msix), bank(1)];
         Ok(Self { banks, line: LineControls::new()?, fired: 0 })
+    }
+
+    /// How many interrupts of an index there are.
+    pub(crate) fn count(&self, index: IrqIndex) -> u32 {
+        let bank = self.banks.get(place(index)).map_or(0, |bank| bank.triggers.len());
+        u32::try_from(bank).unwrap_or(u32::MAX)
     }
 
     /// Fires the trigger of a vector; `false` if it has none.
     #[inline]
     pub(crate) fn fire(&mut self, irq: Irq, vector: u16) -> bool {
-        match self.banks[irq as usize].triggers.get(usize::from(vector)) {
+        self.fire_at(irq as usize, vector.into())
+    }
+
+    /// Fires the trigger of an interrupt of any index.
+    pub(crate) fn fire_index(&mut self, index: IrqIndex, vector: usize) {
+        self.fire_at(place(index), vector);
+    }
+
+    fn fire_at(&mut self, place: usize, vector: usize) -> bool {
+        match self.banks.get(place).and_then(|bank| bank.triggers.get(vector)) {
             Some(Some(trigger)) => {
                 trigger.fire();
                 self.fired += 1;
@@ -168,15 +190,19 @@ impl Interrupts {
     }
 
     /// Sets the triggers of vectors from `first` on.
-    pub(crate) fn set(&mut self, irq: Irq, first: usize, triggers: Vec<Trigger>) {
+    pub(crate) fn set(&mut self, index: IrqIndex, first: usize, triggers: Vec<Trigger>) {
         let count = triggers.len();
         let mut triggers = triggers.into_iter();
-        self.banks[irq as usize].put(first, count, || triggers.next());
+        if let Some(bank) = self.banks.get_mut(place(index)) {
+            bank.put(first, count, || triggers.next());
+        }
     }
 
     /// Removes the triggers of a range.
-    pub(crate) fn clear(&mut self, irq: Irq, first: usize, count: usize) {
-        self.banks[irq as usize].put(first, count, || None);
+    pub(crate) fn clear(&mut self, index: IrqIndex, first: usize, count: usize) {
+        if let Some(bank) = self.banks.get_mut(place(index)) {
+            bank.put(first, count, || None);
+        }
     }
 
     /// Removes all triggers, and the eventfds by which the client masks INTx.

@@ -22,8 +22,8 @@
 //!
 //! Not implemented: migration (MIG_DATA_*, every DEVICE_FEATURE: refused), dirty tracking (an unmap
 //! that asks for a bitmap is refused), ioeventfds (REGION_IO_FDS lists none), the second socket
-//! (`twin_socket` is not agreed to), the error and request interrupts, sockets other than
-//! `AF_UNIX`.
+//! (`twin_socket` is not agreed to), the request interrupt, sockets other than `AF_UNIX`. The error
+//! interrupt can be listened to and is never raised.
 
 mod dma;
 mod event_loop;

@@ -312,37 +312,37 @@ impl<C: Channel> Session<C> {
         if get.index.0 >= IrqIndex::COUNT {
             return Err(Errno::INVAL);
         }
-        let count = irq_of(get.index).map_or(0, |irq| self.function.irq_count(irq));
+        let count = self.link.interrupts.count(get.index);
         let mut flags = IrqInfoFlags::EVENTFD;
         match get.index {
             IrqIndex::INTX => flags |= IrqInfoFlags::MASKABLE | IrqInfoFlags::AUTOMASKED,
             IrqIndex::MSI | IrqIndex::MSIX => flags |= IrqInfoFlags::MASKABLE,
             _ => {}
         }
-        self.reply_with(id, &Reply::IrqInfo(IrqInfo::new(get.index, flags, count.into())))
+        self.reply_with(id, &Reply::IrqInfo(IrqInfo::new(get.index, flags, count)))
     }
 
     fn set_irqs(&mut self, id: u16, set: &SetIrqs<'_>, fds: Vec<OwnedFd>) -> Outcome {
-        let available = irq_of(set.index).map(|irq| (irq, self.function.irq_count(irq)));
-        let (irq, available) = available.ok_or(Errno::INVAL)?;
-        set.check_range(available.into()).map_err(|error| self.refuse(&error))?;
-        // Both fit: the range lies within what a function can have.
-        let narrow = |value| u16::try_from(value).map_err(|_| Errno::INVAL);
-        let range = Range { irq, first: narrow(set.start)?, count: narrow(set.count)? };
+        let available = self.link.interrupts.count(set.index);
+        set.check_range(available).map_err(|error| self.refuse(&error))?;
         match (set.action, set.data) {
-            (IrqAction::Trigger, IrqData::Eventfd) => self.set_triggers(range, fds)?,
-            (IrqAction::Trigger, IrqData::None) if set.is_disable_all() => {
-                self.set_triggers(Range { count: available, ..range }, Vec::new())?;
+            (IrqAction::Trigger, IrqData::Eventfd) => {
+                self.set_triggers(set.index, set.start, set.count, fds)?;
             }
-            (IrqAction::Trigger, data) => {
-                for vector in range.chosen(data) {
-                    self.link.interrupts.fire(irq, vector);
+            (IrqAction::Trigger, IrqData::None) if set.is_disable_all() => {
+                self.set_triggers(set.index, 0, available, Vec::new())?;
+            }
+            (IrqAction::Trigger, _) => {
+                for vector in chosen(set) {
+                    self.link.interrupts.fire_index(set.index, vector.into());
                 }
             }
-            (action, IrqData::Eventfd) => self.set_line_control(range, action, fds)?,
-            (action, data) => {
+            (action, IrqData::Eventfd) => self.set_line_control(set.index, action, fds)?,
+            (action, _) => {
+                // Only these can be masked; the check above has refused others.
+                let irq = irq_of(set.index).ok_or(Errno::INVAL)?;
                 let masked = action == IrqAction::Mask;
-                for vector in range.chosen(data) {
+                for vector in chosen(set) {
                     self.function.set_irq_mask(&mut self.link, irq, vector, 1, masked);
                 }
             }
@@ -351,14 +351,21 @@ impl<C: Channel> Session<C> {
     }
 
     /// Sets the triggers of a range, or takes them away if there are no descriptors.
-    fn set_triggers(&mut self, range: Range, fds: Vec<OwnedFd>) -> Outcome {
-        let (first, count) = (usize::from(range.first), usize::from(range.count));
+    fn set_triggers(
+        &mut self,
+        index: IrqIndex,
+        first: u32,
+        count: u32,
+        fds: Vec<OwnedFd>,
+    ) -> Outcome {
+        let narrow = |value| usize::try_from(value).map_err(|_| Errno::INVAL);
+        let (first, count) = (narrow(first)?, narrow(count)?);
         if fds.is_empty() {
-            self.link.interrupts.clear(range.irq, first, count);
+            self.link.interrupts.clear(index, first, count);
         } else {
             // All of them or none.
             let triggers = fds.into_iter().map(Trigger::new).collect::<Result<_, _>>()?;
-            self.link.interrupts.set(range.irq, first, triggers);
+            self.link.interrupts.set(index, first, triggers);
         }
         self.function.triggers_changed(&mut self.link);
         Ok(())
@@ -368,11 +375,11 @@ impl<C: Channel> Session<C> {
     /// their mask bits; VFIO has no such eventfds for them.
     fn set_line_control(
         &mut self,
-        range: Range,
+        index: IrqIndex,
         action: IrqAction,
         mut fds: Vec<OwnedFd>,
     ) -> Outcome {
-        if range.irq != Irq::Intx {
+        if index != IrqIndex::INTX {
             return Err(Errno::INVAL);
         }
         let control = fds.pop().map(Trigger::new).transpose()?;
@@ -422,25 +429,18 @@ impl<C: Channel> Session<C> {
     }
 }
 
-/// Vectors of one interrupt kind.
-#[derive(Debug, Clone, Copy)]
-struct Range {
-    irq: Irq,
-    first: u16,
-    count: u16,
-}
-
-impl Range {
-    /// The vectors that an action without descriptors applies to.
-    fn chosen<'a>(self, data: IrqData<'a>) -> impl Iterator<Item = u16> + use<'a> {
-        (0..self.count).filter_map(move |index| {
-            let chosen = match data {
-                IrqData::Bool(flags) => flags.get(usize::from(index)).is_some_and(|on| *on != 0),
-                _ => true,
-            };
-            chosen.then(|| self.first.saturating_add(index))
-        })
-    }
+/// The vectors that an action without descriptors applies to.
+fn chosen<'a>(set: &SetIrqs<'a>) -> impl Iterator<Item = u16> + use<'a> {
+    let (start, data) = (set.start, set.data);
+    (0..set.count).filter_map(move |index| {
+        let place = usize::try_from(index).ok()?;
+        let chosen = match data {
+            IrqData::Bool(flags) => flags.get(place).is_some_and(|on| *on != 0),
+            _ => true,
+        };
+        // The range lies within what a function can have.
+        u16::try_from(start.checked_add(index)?).ok().filter(|_| chosen)
+    })
 }
 
 /// Counts an access that the function did not take.

@@ -40,8 +40,12 @@ fn bad_requests_are_refused() {
         // No such index, or no interrupts of it.
         (plain(TRIGGER | NONE, 5, 0, 0), &[], &[]),
         (plain(TRIGGER | NONE, u32::MAX, 0, 0), &[], &[]),
-        (plain(TRIGGER | NONE, 3, 0, 0), &[], &[]),
+        (plain(TRIGGER | NONE, 4, 0, 0), &[], &[]),
         (plain(TRIGGER | NONE, 4, 0, 1), &[], &[]),
+        // Errors are one, and cannot be masked.
+        (plain(TRIGGER | NONE, 3, 0, 2), &[], &[]),
+        (plain(MASK | NONE, 3, 0, 1), &[], &[]),
+        (plain(UNMASK | EVENTFD, 3, 0, 1), &[], &[&fd]),
         // Flags that are not exactly one action and one kind of data.
         (plain(MASK | UNMASK, MSIX, 0, 0), &[], &[]),
         (plain(MASK | NONE | BOOL, MSIX, 0, 0), &[], &[]),
@@ -111,7 +115,9 @@ fn what_is_not_an_eventfd_is_refused_and_closed() {
 fn the_client_triggers_its_own_interrupts() {
     let fixture = Fixture::new();
     let mut peer = fixture.attach();
-    for (index, count) in [(IrqIndex::INTX, 1), (IrqIndex::MSI, 4), (IrqIndex::MSIX, 16)] {
+    let kinds =
+        [(IrqIndex::INTX, 1), (IrqIndex::MSI, 4), (IrqIndex::MSIX, 16), (IrqIndex::ERR, 1)];
+    for (index, count) in kinds {
         let fds: Vec<_> = (0..count).map(|_| event()).collect();
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
         peer.set_triggers(index, 0, count, &borrowed).ok();
