@@ -1,0 +1,168 @@
+//! The least that a host can be: the function and plain memory in the driver's own thread. What it
+//! measures is driver, function, ring and engine, and nothing else.
+
+use std::time::Instant;
+
+use understudy_client::allocator::Allocator;
+use understudy_client::{Activity, DmaBuffer, Interrupts, Platform, PlatformError};
+use understudy_device::{
+    AccessError, Bar, DeviceModel, DmaFault, DmaFaultKind, FinishedJob, Job, JobId, Nanos, Progress,
+};
+use understudy_pci::{Host, Irq, PciFunction};
+
+const BASE: u64 = 0x1_4000_0000;
+const SIZE: usize = 16 << 20;
+
+/// Memory and jobs. Interrupts go nowhere: the driver polls.
+struct World {
+    memory: Vec<u8>,
+    start: Instant,
+    jobs: Vec<FinishedJob>,
+    next_job: u64,
+}
+
+fn fault(iova: u64, len: usize) -> DmaFault {
+    DmaFault { iova, len: len as u64, kind: DmaFaultKind::Unmapped }
+}
+
+impl World {
+    fn slice(&mut self, iova: u64, len: usize) -> Result<&mut [u8], DmaFault> {
+        let start = iova.checked_sub(BASE).and_then(|at| usize::try_from(at).ok());
+        let range = start.and_then(|start| Some(start..start.checked_add(len)?));
+        range.and_then(|range| self.memory.get_mut(range)).ok_or(fault(iova, len))
+    }
+}
+
+impl Host for World {
+    fn dma_read(&mut self, iova: u64, into: &mut [u8]) -> Result<(), DmaFault> {
+        into.copy_from_slice(self.slice(iova, into.len())?);
+        Ok(())
+    }
+
+    fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), DmaFault> {
+        self.slice(iova, from.len())?.copy_from_slice(from);
+        Ok(())
+    }
+
+    fn dma_fence(&mut self) {}
+
+    fn signal(&mut self, _: Irq, _: u16) -> bool {
+        false
+    }
+
+    fn has_triggers(&self, _: Irq) -> bool {
+        false
+    }
+
+    fn now(&self) -> Nanos {
+        Nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn submit(&mut self, job: Job) -> JobId {
+        self.next_job += 1;
+        let id = JobId(self.next_job);
+        self.jobs.push(FinishedJob { id, output: job.run() });
+        id
+    }
+
+    fn shared_read(&mut self, _: Bar, offset: u64, into: &mut [u8]) -> Result<(), DmaFault> {
+        Err(fault(offset, into.len()))
+    }
+
+    fn shared_write(&mut self, _: Bar, offset: u64, from: &[u8]) -> Result<(), DmaFault> {
+        Err(fault(offset, from.len()))
+    }
+}
+
+/// A function in this thread.
+pub(crate) struct InProcess {
+    function: PciFunction,
+    world: World,
+    allocator: Allocator,
+}
+
+impl InProcess {
+    pub(crate) fn new(model: Box<dyn DeviceModel>) -> anyhow::Result<Self> {
+        let (memory, start) = (vec![0; SIZE], Instant::now());
+        let world = World { memory, start, jobs: Vec::new(), next_job: 0 };
+        let allocator = Allocator::new(BASE, SIZE as u64);
+        Ok(Self { function: PciFunction::new(model)?, world, allocator })
+    }
+}
+
+fn refused(error: AccessError) -> PlatformError {
+    PlatformError::Refused(error.to_string())
+}
+
+impl Platform for InProcess {
+    fn config_size(&self) -> u64 {
+        self.function.config_size()
+    }
+
+    fn config_read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), PlatformError> {
+        self.function.config_read(&mut self.world, offset, into).map_err(refused)
+    }
+
+    fn config_write(&mut self, offset: u64, from: &[u8]) -> Result<(), PlatformError> {
+        self.function.config_write(&mut self.world, offset, from).map_err(refused)
+    }
+
+    fn bar_read(&mut self, bar: u8, offset: u64, into: &mut [u8]) -> Result<(), PlatformError> {
+        self.function.bar_read(&mut self.world, Bar(bar), offset, into).map_err(refused)
+    }
+
+    fn bar_write(&mut self, bar: u8, offset: u64, from: &[u8]) -> Result<(), PlatformError> {
+        self.function.bar_write(&mut self.world, Bar(bar), offset, from).map_err(refused)
+    }
+
+    fn dma_alloc(&mut self, len: usize, align: usize) -> Result<DmaBuffer, PlatformError> {
+        let at = self.allocator.alloc(len as u64, align as u64);
+        let iova = at.ok_or(PlatformError::OutOfMemory { len })?;
+        self.dma_write(iova, &vec![0; len])?;
+        Ok(DmaBuffer { iova, len })
+    }
+
+    fn dma_free(&mut self, buffer: DmaBuffer) {
+        self.allocator.free(buffer.iova);
+    }
+
+    fn dma_read(&mut self, iova: u64, into: &mut [u8]) -> Result<(), PlatformError> {
+        let len = into.len();
+        let outside = |_| PlatformError::OutsideMemory { iova, len };
+        Host::dma_read(&mut self.world, iova, into).map_err(outside)
+    }
+
+    fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), PlatformError> {
+        let len = from.len();
+        let outside = |_| PlatformError::OutsideMemory { iova, len };
+        Host::dma_write(&mut self.world, iova, from).map_err(outside)
+    }
+
+    fn fence(&mut self) {}
+
+    fn connect_interrupts(&mut self, interrupts: Interrupts) -> Result<(), PlatformError> {
+        if interrupts == Interrupts::None { Ok(()) } else { Err(PlatformError::NoInterrupts) }
+    }
+
+    fn unmask_intx(&mut self) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
+    fn wait_interrupt(&mut self, _: u16, _: Nanos) -> Result<bool, PlatformError> {
+        Err(PlatformError::NoInterrupts)
+    }
+
+    fn idle(&mut self, _: Nanos) -> Result<Activity, PlatformError> {
+        for job in std::mem::take(&mut self.world.jobs) {
+            self.function.finish(&mut self.world, job);
+        }
+        let progress = self.function.poll(&mut self.world, 64);
+        let quiet = progress == Progress::Idle && self.world.jobs.is_empty();
+        // Idle also means that all is done: the driver must look once more before it gives up.
+        Ok(if quiet { Activity::Quiet } else { Activity::Active })
+    }
+
+    fn now(&self) -> Nanos {
+        Host::now(&self.world)
+    }
+}

@@ -1,0 +1,159 @@
+//! What a request costs.
+//!
+//! - Round trip of an AES-CBC request of 4 KiB, doorbell to completion, with a polling driver: over
+//!   the socket and in process.
+//! - Requests of 64 KiB in process against the engine alone on the same bytes, in the same run. The
+//!   ratio is printed at the end; the goal is 0.90.
+
+mod in_process;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use in_process::InProcess;
+use understudy_client::Platform;
+use understudy_client::vfio_user::{SocketOptions, SocketPlatform};
+use understudy_client::virtio_crypto::buffer::Prepared;
+use understudy_client::virtio_crypto::{
+    CipherKey, Direction, Driver, Operation, Options, Parameters, Target, cipher,
+};
+use understudy_engines::cipher as engine;
+use understudy_pci::PciFunction;
+use understudy_server::DeviceServer;
+use understudy_virtio_crypto::{Parameters as DeviceParameters, VirtioCrypto};
+
+const KEY: [u8; 16] = [7; 16];
+const IV: [u8; 16] = [9; 16];
+const SMALL: usize = 4 << 10;
+const LARGE: usize = 64 << 10;
+
+/// One request, ready to be given to the device again and again.
+struct Bench<P> {
+    driver: Driver<P>,
+    request: Option<Prepared>,
+}
+
+impl<P: Platform> Bench<P> {
+    fn new(platform: P, algorithm: u32, direction: Direction, len: usize) -> anyhow::Result<Self> {
+        let options = Options { guard: false, ..Options::default() };
+        let mut driver = Driver::new(platform, options)?;
+        let key = Parameters::Cipher(CipherKey { algorithm, direction, key: KEY.to_vec() });
+        let session = driver.create_session(&key)?;
+        let src = vec![0x5a; len];
+        let operation = Operation::Cipher { direction, iv: &IV, src: &src };
+        let encoded = driver.encode(Target::Session(session), &operation)?;
+        let request = driver.prepare(0, &encoded)?;
+        Ok(Self { driver, request: Some(request) })
+    }
+
+    /// Doorbell to completion.
+    fn round_trip(&mut self) -> anyhow::Result<()> {
+        let request = self.request.take().ok_or_else(|| anyhow::anyhow!("no request"))?;
+        let ticket = self.driver.post(0, request).map_err(|(error, _)| error)?;
+        self.driver.kick(0)?;
+        let finished = self.driver.wait(ticket)?;
+        anyhow::ensure!(finished.status.is_none(), "{:?}", finished.status);
+        self.request = Some(finished.request);
+        Ok(())
+    }
+}
+
+fn function() -> anyhow::Result<Box<dyn understudy_device::DeviceModel>> {
+    Ok(Box::new(VirtioCrypto::new(DeviceParameters::default())?))
+}
+
+fn must<T>(result: anyhow::Result<T>) -> T {
+    result.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        std::process::exit(1)
+    })
+}
+
+fn round_trips(c: &mut Criterion) {
+    let mut group = c.benchmark_group("round trip AES-CBC 4 KiB");
+    group.throughput(Throughput::Bytes(SMALL as u64));
+    let directory = must(tempfile::tempdir().map_err(Into::into));
+    let path = directory.path().join("socket");
+    let options = understudy_server::Options::default();
+    let function_over_socket = must(PciFunction::new(must(function())).map_err(Into::into));
+    let server = DeviceServer::bind(&path, function_over_socket, options);
+    let _server = must(server.map_err(Into::into));
+    for shared in [true, false] {
+        let options = SocketOptions { shared, ..SocketOptions::default() };
+        let platform = must(SocketPlatform::connect(&path, options).map_err(Into::into));
+        let encrypt = Direction::Encrypt;
+        let mut bench = must(Bench::new(platform, cipher::AES_CBC, encrypt, SMALL));
+        let name = if shared { "socket" } else { "socket, message DMA" };
+        group.bench_function(name, |b| b.iter(|| must(bench.round_trip())));
+    }
+    let platform = must(InProcess::new(must(function())));
+    let mut bench = must(Bench::new(platform, cipher::AES_CBC, Direction::Encrypt, SMALL));
+    group.bench_function("in process", |b| b.iter(|| must(bench.round_trip())));
+    group.finish();
+}
+
+/// The engine alone, in place.
+fn run_engine(key: &engine::Key, direction: engine::Direction, data: &mut [u8]) {
+    let done = key.start(direction, &IV).and_then(|stream| stream.finish(black_box(data)));
+    must(done.map(|_| ()).map_err(Into::into));
+}
+
+const CASES: [(&str, u32, engine::Algorithm, Direction); 4] = [
+    ("AES-CBC encrypt", cipher::AES_CBC, engine::Algorithm::AesCbc, Direction::Encrypt),
+    ("AES-CBC decrypt", cipher::AES_CBC, engine::Algorithm::AesCbc, Direction::Decrypt),
+    ("AES-CTR encrypt", cipher::AES_CTR, engine::Algorithm::AesCtr, Direction::Encrypt),
+    ("3DES-CBC encrypt", cipher::TDES_CBC, engine::Algorithm::TdesCbc, Direction::Encrypt),
+];
+
+fn throughput(c: &mut Criterion) {
+    let mut ratios = Vec::new();
+    let mut group = c.benchmark_group("64 KiB requests");
+    group.throughput(Throughput::Bytes(LARGE as u64));
+    for (name, number, algorithm, direction) in CASES {
+        let platform = must(InProcess::new(must(function())));
+        let mut bench = must(Bench::new(platform, number, direction, LARGE));
+        let key = must(engine::Key::new(algorithm, &KEY).map_err(Into::into));
+        let way = match direction {
+            Direction::Encrypt => engine::Direction::Encrypt,
+            Direction::Decrypt => engine::Direction::Decrypt,
+        };
+        let mut data = vec![0x5a; LARGE];
+        group.bench_function(BenchmarkId::new("device in process", name), |b| {
+            b.iter(|| must(bench.round_trip()));
+        });
+        group.bench_function(BenchmarkId::new("engine alone", name), |b| {
+            b.iter(|| run_engine(&key, way, &mut data));
+        });
+        let device = || must(bench.round_trip());
+        ratios.push((name, ratio(device, || run_engine(&key, way, &mut data))));
+    }
+    group.finish();
+    println!("\nthroughput of the device in process, as a part of the engine's own:");
+    for (name, ratio) in ratios {
+        println!("  {name:18} {ratio:.3}");
+    }
+}
+
+/// Runs both by turns, so that both see the same machine, and takes the median of each.
+fn ratio(mut device: impl FnMut(), mut engine: impl FnMut()) -> f64 {
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..400 {
+        let works: [&mut dyn FnMut(); 2] = [&mut device, &mut engine];
+        for (times, work) in times.iter_mut().zip(works) {
+            let start = Instant::now();
+            for _ in 0..4 {
+                work();
+            }
+            times.push(start.elapsed());
+        }
+    }
+    let [device, engine] = times.map(|mut times| {
+        times.sort_unstable();
+        times.get(times.len() / 2).map_or(0.0, Duration::as_secs_f64)
+    });
+    engine / device
+}
+
+criterion_group!(benches, round_trips, throughput);
+criterion_main!(benches);
