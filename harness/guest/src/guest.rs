@@ -284,7 +284,9 @@ fn device_arguments(index: usize, attachment: &Attachment) -> Value {
 /// QEMU's command line, but for the sockets.
 fn arguments(kernel: &Kernel, config: &Config, initrd: &Path) -> Vec<String> {
     let memory = config.memory_mib;
-    let share = if config.shared_memory { "on" } else { "off" };
+    // With `share=off`, QEMU still hands out the memfd, whose pages are not the guest's.
+    let backend =
+        if config.shared_memory { "memory-backend-memfd,share=on" } else { "memory-backend-ram" };
     // Any restart that was not asked for ends QEMU: the kernel makes one of a panic.
     let mut command_line = vec!["console=ttyS0".to_owned(), "panic=-1".to_owned()];
     command_line.extend(config.kernel_arguments.iter().cloned());
@@ -297,7 +299,7 @@ fn arguments(kernel: &Kernel, config: &Config, initrd: &Path) -> Vec<String> {
     add("-cpu", config.cpu.clone());
     add("-smp", config.processors.to_string());
     add("-m", format!("{memory}M"));
-    add("-object", format!("memory-backend-memfd,id=ram,size={memory}M,share={share}"));
+    add("-object", format!("{backend},id=ram,size={memory}M"));
     add("-kernel", kernel.image().display().to_string());
     add("-initrd", initrd.display().to_string());
     add("-append", command_line.join(" "));
