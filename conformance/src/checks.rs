@@ -5,11 +5,12 @@ use crate::Check;
 mod pci;
 mod vfio_user;
 mod virtio;
+mod virtio_crypto;
 
 /// Every check, in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<&'static Check> {
-    let areas = [vfio_user::CHECKS, pci::CHECKS, virtio::CHECKS];
+    let areas = [vfio_user::CHECKS, pci::CHECKS, virtio::CHECKS, virtio_crypto::CHECKS];
     areas.into_iter().flatten().copied().flatten().collect()
 }
 

@@ -38,3 +38,8 @@ pub use runner::{Socket, Target, run};
 pub use verdict::{CheckResult, DeviceReport, Report, Stop, Totals, Verdict};
 
 pub(crate) use memory::Memory;
+
+/// The page's device is compiled, served and checked.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/adding-a-device.md")]
+struct AddingADevice;

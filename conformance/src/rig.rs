@@ -159,8 +159,14 @@ impl Rig {
 
     /// Makes a buffer available that any request queue takes: zeroes to read, room to write.
     pub(crate) fn add(&mut self) -> Result<u64, Stop> {
-        let readable = [Segment { iova: self.buffer.at(0), len: 128 }];
-        let writable = [Segment { iova: self.buffer.at(2048), len: 64 }];
+        let (read, write) = (self.buffer.at(0), self.buffer.at(2048));
+        self.add_at(read, write)
+    }
+
+    /// As [`Rig::add`], of memory elsewhere: 128 bytes to read, 64 to write.
+    pub(crate) fn add_at(&mut self, read: u64, write: u64) -> Result<u64, Stop> {
+        let readable = [Segment { iova: read, len: 128 }];
+        let writable = [Segment { iova: write, len: 64 }];
         self.tokens += 1;
         self.queue.add(&mut self.device.platform, &readable, &writable, self.tokens)?;
         Ok(self.tokens)

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, eventfd};
 use serde_json::{Value, json};
 
 use crate::bytes::{Bytes, le16, le32, le64};
@@ -361,20 +361,6 @@ impl Event {
         match rustix::io::read(&self.0, &mut raw) {
             Ok(8) => u64::from_ne_bytes(raw),
             _ => 0,
-        }
-    }
-
-    /// Waits for a signal and takes it.
-    pub(crate) fn wait(&self, deadline: Instant, what: &str) -> Result<u64, Stop> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(ready) if ready > 0 => Ok(self.count()),
-            _ => Err(Stop::Wedged(what.to_owned())),
         }
     }
 }

@@ -3,6 +3,7 @@
 use crate::Check;
 
 mod dma;
+mod dma_use;
 mod feature;
 mod header;
 mod info;
@@ -16,6 +17,7 @@ pub(super) const CHECKS: &[&[Check]] = &[
     header::CHECKS,
     info::CHECKS,
     dma::CHECKS,
+    dma_use::CHECKS,
     irqs::CHECKS,
     regions::CHECKS,
     feature::CHECKS,

@@ -107,6 +107,7 @@ pub(super) const CHECKS: &[Check] = &[
 
 fn device(ctx: &mut Context<'_>) -> Outcome {
     let info = ctx.attach()?.info()?;
+    expect_eq("argsz", &info.argsz, &16)?;
     expect(info.flags & 2 != 0, "VFIO_DEVICE_FLAGS_PCI", || format!("{:#x}", info.flags))?;
     expect(info.regions >= 9, "num_regions of at least 9", || info.regions.to_string())?;
     expect(info.irqs >= 3, "num_irqs of at least 3: INTx, MSI, MSI-X", || info.irqs.to_string())
