@@ -66,7 +66,7 @@ impl Algorithm {
 pub enum Nonce<'a> {
     /// The nonce or initialisation vector itself.
     Bytes(&'a [u8]),
-    /// GCM only: the pre-counter block J0 of SP 800-38D §7.1, ready made (virtio 1.2 §5.9.7.5).
+    /// GCM only: the pre-counter block J0 of SP 800-38D §7.1, ready made (virtio 1.3 §5.9.7.7).
     J0(&'a [u8; 16]),
 }
 

@@ -1,4 +1,4 @@
-//! ECDSA (FIPS 186-5 §6) with the keys and signatures that virtio 1.2 §5.9.7 describes.
+//! ECDSA (FIPS 186-5 §6) with the keys and signatures that virtio 1.3 §5.9.7 describes.
 //!
 //! RustCrypto's curves, whose signatures are deterministic (RFC 6979) and which take a digest
 //! rather than a message; aws-lc-rs does neither.

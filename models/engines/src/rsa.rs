@@ -333,7 +333,7 @@ impl Crt {
 }
 
 /// Prepares arithmetic modulo an odd number above 1, given without leading zeros.
-fn params(modulus: &[u8]) -> Result<BoxedMontyParams, Error> {
+pub(crate) fn params(modulus: &[u8]) -> Result<BoxedMontyParams, Error> {
     let bits = u32::try_from(modulus.len()).map_or(u32::MAX, |len| len.saturating_mul(8));
     if bits > MAX_MODULUS_BITS || matches!(modulus, [] | [0..=1]) {
         return Err(Error::InvalidKey);
@@ -342,10 +342,10 @@ fn params(modulus: &[u8]) -> Result<BoxedMontyParams, Error> {
     Ok(BoxedMontyParams::new_vartime(modulus.ok_or(Error::InvalidKey)?))
 }
 
-fn reduce(value: &BoxedUint, modulus: &BoxedMontyParams) -> BoxedMontyForm {
+pub(crate) fn reduce(value: &BoxedUint, modulus: &BoxedMontyParams) -> BoxedMontyForm {
     BoxedMontyForm::new(value.rem_vartime(modulus.modulus().as_nz_ref()), modulus)
 }
 
-fn pow(base: &BoxedUint, exponent: &BoxedUint, modulus: &BoxedMontyParams) -> BoxedUint {
+pub(crate) fn pow(base: &BoxedUint, exponent: &BoxedUint, modulus: &BoxedMontyParams) -> BoxedUint {
     reduce(base, modulus).pow_bounded_exp(exponent, exponent.bit_width_vartime()).retrieve()
 }

@@ -9,6 +9,17 @@ use understudy_engines::ecdsa::{self, Curve};
 use understudy_engines::vectors::rsa_keys;
 use understudy_engines::{Error, aead, hash, mac, rsa};
 
+/// Jobs carry keys to other threads.
+#[test]
+fn keys_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync + Clone>() {}
+    shared::<Key>();
+    shared::<mac::Key>();
+    shared::<aead::Key>();
+    shared::<rsa::PrivateKey>();
+    shared::<ecdsa::PrivateKey>();
+}
+
 /// GCM counts in 32 bits, CTR in 128 (SP 800-38D §6.2): past the overflow the two part.
 #[test]
 fn gcm_counts_in_32_bits() {
