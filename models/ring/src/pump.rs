@@ -146,14 +146,6 @@ impl<R: Ring> Pump<R> {
         self.in_flight
     }
 
-    /// Forgets everything on its way: the ring was reset.
-    pub fn clear(&mut self) {
-        self.entries = Held::new();
-        self.completions = Held::new();
-        self.ready.clear();
-        self.in_flight = 0;
-    }
-
     /// When a delayed entry or completion is due, if there is one.
     #[must_use]
     pub fn next_due(&self) -> Option<Nanos> {

@@ -109,6 +109,12 @@ pub trait VirtioDevice: Send {
         Err(AccessError::Unmapped { offset })
     }
 
+    /// Whether the device configuration has changed on its own since this was last asked. Asked
+    /// after requests and jobs; the driver is told.
+    fn take_config_change(&mut self) -> bool {
+        false
+    }
+
     /// Executes a request: reads its readable and writes its writable part.
     fn execute(&mut self, bus: &mut dyn Bus, request: &mut Request) -> Outcome;
 
@@ -553,6 +559,10 @@ impl<D: VirtioDevice> VirtioPci<D> {
     }
 
     fn settled(&mut self, bus: &mut dyn Bus, result: Result<Progress, Broken>) -> Progress {
+        if self.device.take_config_change() {
+            self.config_changed = true;
+            self.notify_config(bus);
+        }
         match result {
             Ok(progress) => progress,
             Err(error) if Self::is_off_bus(&error) => Progress::Idle,

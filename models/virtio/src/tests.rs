@@ -132,9 +132,12 @@ const ECHO_LOUD: u64 = 1;
 const ECHO_OTHER: u64 = 2;
 
 /// Answers with what it was sent, as far as there is room. Queue 1 does so in jobs.
+///
+/// What begins with an exclamation mark becomes the end of its configuration.
 struct Echo {
     description: Description,
     config: [u8; 8],
+    changed: bool,
 }
 
 impl Echo {
@@ -150,6 +153,7 @@ impl Echo {
                 queues,
             },
             config: *b"echo1234",
+            changed: false,
         })
         .unwrap()
     }
@@ -185,12 +189,21 @@ impl VirtioDevice for Echo {
         data[..len].copy_from_slice(&from[..len]);
         Ok(())
     }
+    fn take_config_change(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
     fn execute(&mut self, bus: &mut dyn Bus, request: &mut Request) -> Outcome {
         // A guest can ask for 4 GiB; the echo is shorter than that.
         let len = usize::try_from(request.readable.bytes().min(4096)).unwrap();
         let mut data = vec![0; len];
         if request.readable.cursor().read(bus, &mut data).is_err() {
             return Outcome::Broken("cannot listen");
+        }
+        if let [b'!', end @ ..] = &data[..]
+            && end.len() == 4
+        {
+            self.config[4..].copy_from_slice(end);
+            self.changed = true;
         }
         if request.queue() == 1 {
             return Outcome::Pending(bus.submit(Job::new(move || data)));

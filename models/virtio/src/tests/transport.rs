@@ -252,3 +252,26 @@ fn what_is_not_there_is_unmapped() {
     model.read(&mut guest, BAR, DEVICE_OFFSET + 4, &mut config).unwrap();
     assert_eq!(&config, b"1234");
 }
+
+#[test]
+fn a_changed_configuration_is_told_and_has_another_generation() {
+    let mut guest = Guest::new();
+    let (mut model, mut driver) = with_request(&mut guest);
+    model.poll(&mut guest, 8);
+    guest.raised.clear();
+    let look = |model: &mut VirtioPci<Echo>, guest: &mut Guest| {
+        let before = read(model, guest, Common::ConfigGeneration);
+        let mut config = [0; 4];
+        model.read(guest, BAR, DEVICE_OFFSET + 4, &mut config).unwrap();
+        (before, config, read(model, guest, Common::ConfigGeneration))
+    };
+    assert_eq!(look(&mut model, &mut guest), (0, *b"1234", 0));
+    let at = guest.alloc(16);
+    guest.put(at, *b"!5678");
+    driver.add(&mut guest, &[(at, 5, false), (at, 5, true)], false).unwrap();
+    model.poll(&mut guest, 8);
+    assert_eq!(guest.raised, [1, 0], "the queue's vector, then the configuration's");
+    // A driver that had begun to read sees that it must read again.
+    assert_eq!(look(&mut model, &mut guest), (0, *b"5678", 1));
+    assert_eq!(look(&mut model, &mut guest), (1, *b"5678", 1));
+}
