@@ -100,11 +100,11 @@ pub static DEVICES: &[Device] = &[Device {
     name: "virtio-crypto",
     vendor_id: 0x1af4,
     device_id: 0x1054,
-    summary: "Virtio crypto device: ciphers, hashes, MACs, AEAD and RSA",
+    summary: "Virtio crypto device: ciphers, hashes, MACs, AEAD, RSA and ECDSA",
     source: "virtio 1.3 \u{a7}5.9 over \u{a7}4.1 (PCI)",
     not_modelled: &[
         "IPSEC service",
-        "ECDSA",
+        "ECDSA on P-192 and P-224",
         "KASUMI, SNOW 3G, ZUC, AES-F8, Twofish and GMAC",
         "nested hashes in chains",
         "VIRTIO_F_IN_ORDER and administration queues",

@@ -2,7 +2,7 @@
 //!
 //! What is in these tables is announced, and nothing else is.
 
-use understudy_engines::{aead, cipher, hash, mac, rsa};
+use understudy_engines::{aead, cipher, ecdsa, hash, mac, rsa};
 
 /// A number, its name in the specification without the common prefix, and the engine.
 pub type Row<T> = (u32, &'static str, T);
@@ -59,14 +59,23 @@ pub const AEADS: &[Row<aead::Algorithm>] = &[
 ];
 
 /// `VIRTIO_CRYPTO_AKCIPHER_*`
-pub const AKCIPHERS: &[Row<Akcipher>] = &[(1, "RSA", Akcipher::Rsa)];
+pub const AKCIPHERS: &[Row<Akcipher>] = &[(1, "RSA", Akcipher::Rsa), (2, "ECDSA", Akcipher::Ecdsa)];
 
 /// An asymmetric algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Akcipher {
     /// RSA (RFC 8017).
     Rsa,
+    /// ECDSA (FIPS 186-5 §6).
+    Ecdsa,
 }
+
+/// `VIRTIO_CRYPTO_CURVE_*`
+pub const CURVES: &[Row<ecdsa::Curve>] = &[
+    (3, "NIST_P256", ecdsa::Curve::P256),
+    (4, "NIST_P384", ecdsa::Curve::P384),
+    (5, "NIST_P521", ecdsa::Curve::P521),
+];
 
 /// `VIRTIO_CRYPTO_RSA_*` hashes.
 pub const RSA_HASHES: &[Row<Option<rsa::Digest>>] = &[

@@ -80,7 +80,7 @@ impl Control<'_> {
                 let flf: AkcipherSession = self.parameters()?;
                 let der = self.key(flf.key_len.get(), akcipher::MAX_LEN)?;
                 let (algo, key_type) = (flf.algo.get(), flf.key_type.get());
-                Session::Akcipher(Akcipher::new(algo, key_type, &flf.rsa, &der)?.into())
+                Session::Akcipher(Akcipher::new(algo, key_type, &flf.parameters, &der)?.into())
             }
         };
         Ok(sessions.add(session))

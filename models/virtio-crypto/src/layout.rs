@@ -340,11 +340,12 @@ words! {
 }
 
 words! {
-    /// `struct virtio_crypto_rsa_session_para`
-    RsaParameters 8 {
-        /// [`RSA_RAW_PADDING`] or [`RSA_PKCS1_PADDING`].
-        padding_algo,
-        /// Hash whose digest is signed.
+    /// `struct virtio_crypto_rsa_session_para` or `struct virtio_crypto_ecdsa_session_para`, as the
+    /// algorithm says.
+    AkcipherParameters 8 {
+        /// RSA: [`RSA_RAW_PADDING`] or [`RSA_PKCS1_PADDING`]. ECDSA: the curve.
+        padding_or_curve,
+        /// RSA: hash whose digest is signed. ECDSA: unused.
         hash_algo,
     }
 }
@@ -359,8 +360,8 @@ pub struct AkcipherSession {
     pub key_type: U32,
     /// DER of the key in bytes.
     pub key_len: U32,
-    /// Parameters of RSA.
-    pub rsa: RsaParameters,
+    /// Parameters of the algorithm.
+    pub parameters: AkcipherParameters,
     /// Rest of `algo_flf`.
     pub unused: [u8; 36],
 }
@@ -593,8 +594,8 @@ pub struct AkcipherDataStateless {
     pub key_type: U32,
     /// DER of the key in bytes.
     pub key_len: U32,
-    /// Parameters of RSA.
-    pub rsa: RsaParameters,
+    /// Parameters of the algorithm.
+    pub parameters: AkcipherParameters,
     /// Source and destination.
     pub data: AkcipherData,
 }

@@ -10,10 +10,10 @@
 //!
 //! A request is parsed as a stream of bytes, whatever descriptors it is cut into. Ciphers and
 //! digests pass through a small buffer that stays in the cache, in place or not; AEAD decryption
-//! writes nothing before the tag was checked; RSA runs as jobs.
+//! writes nothing before the tag was checked; RSA and ECDSA run as jobs.
 //!
 //! # Not implemented
-//! - The IPSEC service; `VIRTIO_CRYPTO_AKCIPHER_ECDSA`.
+//! - The IPSEC service; the curves P-192 and P-224; RSA with MD2 or MD3.
 //! - KASUMI, SNOW 3G, ZUC, AES-F8 and Twofish; GMAC, whose requests have no place for an IV.
 //! - Nested hashes (`VIRTIO_CRYPTO_SYM_HASH_MODE_NESTED`), specified by name only.
 //!
@@ -29,6 +29,7 @@
 //! - The destination of a chain gets all of the source, changed where the cipher ran; the digest
 //!   covers the additional data and then its part of the source (hash then cipher) or of the
 //!   destination (cipher then hash).
+//! - ECDSA is algorithm 2 as in the specification; Linux's header calls that DSA and uses neither.
 //! - An opcode that contradicts the direction of its session fails with `ERR`; a session of
 //!   another service or type is `INVSESS`.
 #![forbid(unsafe_code)]

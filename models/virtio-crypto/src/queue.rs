@@ -324,7 +324,7 @@ impl<'a> Data<'a> {
             let flf: AkcipherDataStateless = self.read_struct()?;
             let der = self.key(flf.key_len, akcipher::MAX_LEN)?;
             let (algo, key_type) = (flf.algo.get(), flf.key_type.get());
-            (KeySource::Stateless { algo, key_type, rsa: flf.rsa, der }, flf.data)
+            (KeySource::Stateless { algo, key_type, parameters: flf.parameters, der }, flf.data)
         } else {
             let Session::Akcipher(session) = self.session(Service::Akcipher)? else {
                 return Err(Status::InvSess);
