@@ -1,0 +1,222 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use understudy_conformance::Filter;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all went well
+  1  a check, or a step in a guest, failed or gave no verdict
+  2  the command line or a configuration file is wrong
+  3  the environment does not allow it: sockets, files, missing programs";
+
+/// Software models of hardware accelerators, for drivers that do not know the difference.
+///
+/// Serves device models over vfio-user, so that QEMU attaches them to a guest; checks them, and any
+/// other vfio-user server, against their specifications; boots stock kernels on them.
+#[derive(Debug, Parser)]
+#[command(name = "understudy", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Log more to standard error; twice or three times for more still.
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub(crate) verbose: u8,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List what is modelled, and what is not.
+    #[command(after_help = "\
+Examples:
+  understudy devices
+  understudy devices --json | jq -r '.[].name'")]
+    Devices(DevicesArgs),
+
+    /// Serve devices over vfio-user until SIGINT or SIGTERM.
+    ///
+    /// Prints the QEMU arguments that attach each device. A socket that a dead server left behind
+    /// is replaced; one on which a server is alive is refused. Beside each device's socket is its
+    /// control socket, `<socket>.control`, which `understudy inspect` uses.
+    #[command(after_help = "\
+Examples:
+  understudy serve virtio-crypto --socket /tmp/crypto.sock
+  understudy serve virtio-crypto virtio-crypto --socket /tmp/devices/
+      A folder holds virtio-crypto.sock and virtio-crypto-2.sock.
+  understudy serve --config fixtures/configs/two-devices.json
+      The format: understudy schema config.")]
+    Serve(ServeArgs),
+
+    /// Check devices against their specifications.
+    ///
+    /// Hosts each model on a private socket, runs the checks that say something about it, prints a
+    /// table, and writes `report.json` and `junit.xml`.
+    #[command(after_help = "\
+Examples:
+  understudy check
+  understudy check virtio-crypto --only 'vfio-user/dma' --only 'pci/6.8*'
+  understudy check --list
+  understudy check --socket /tmp/other-server.sock
+      Checks a server that is already running, whoever wrote it.")]
+    Check(CheckArgs),
+
+    /// Boot stock kernels in QEMU with a device, and put its driver through scenarios.
+    ///
+    /// Needs what `ci/prepare` fetches: QEMU 10.1 or newer and Debian's kernels. It is run first if
+    /// that is missing.
+    #[command(after_help = "\
+Examples:
+  understudy guest virtio-crypto
+  understudy guest virtio-crypto --kernel 6.12 --scenario ecryptfs
+  understudy guest virtio-crypto --list")]
+    Guest(GuestArgs),
+
+    /// Show the registers, queues and counters of a device that is being served.
+    #[command(after_help = "\
+Examples:
+  understudy inspect --socket /tmp/crypto.sock
+  understudy inspect --socket /tmp/crypto.sock --json | jq .state.queues")]
+    Inspect(InspectArgs),
+
+    /// Print the JSON schema of a file that understudy reads or writes.
+    #[command(after_help = "\
+Examples:
+  understudy schema config
+  understudy schema report")]
+    Schema(SchemaArgs),
+
+    /// Print a completion script for a shell.
+    #[command(after_help = "\
+Examples:
+  understudy completions bash > ~/.local/share/bash-completion/completions/understudy")]
+    Completions(CompletionsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Devices to serve, by name; see `understudy devices`.
+    #[arg(value_name = "DEVICE", required_unless_present = "config", conflicts_with = "config")]
+    pub(crate) devices: Vec<String>,
+
+    /// Where to listen: the socket's path for one device, a folder for several.
+    ///
+    /// In a folder, sockets are named after their devices: `<device>.sock`, `<device>-2.sock`.
+    #[arg(
+        long,
+        value_name = "PATH",
+        required_unless_present = "config",
+        conflicts_with = "config"
+    )]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Serve what this JSON file lists.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Devices to check, by name; all if none is named.
+    #[arg(value_name = "DEVICE")]
+    pub(crate) devices: Vec<String>,
+
+    /// Check the server that listens on this socket, instead of models.
+    #[arg(long, value_name = "PATH", conflicts_with = "devices")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// Run only checks with this id, or whose id starts with it or matches it as a shell pattern.
+    #[arg(long, value_name = "ID", value_parser = Filter::new)]
+    pub(crate) only: Vec<Filter>,
+
+    /// List the checks, and run none.
+    #[arg(long)]
+    pub(crate) list: bool,
+
+    /// Where the reports go [default: target/understudy-report if there is a target folder, else
+    /// understudy-report].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report_dir: Option<PathBuf>,
+
+    /// Seconds that one check may take.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GuestArgs {
+    /// The device, by name; see `understudy devices`.
+    #[arg(value_name = "DEVICE")]
+    pub(crate) device: String,
+
+    /// Kernels to boot: a version, a whole release, a Debian suite, or all.
+    #[arg(long, value_name = "KERNEL", default_value = "all")]
+    pub(crate) kernel: String,
+
+    /// Run only these scenarios.
+    #[arg(long, value_name = "ID")]
+    pub(crate) scenario: Vec<String>,
+
+    /// List the scenarios, and run none.
+    #[arg(long)]
+    pub(crate) list: bool,
+
+    /// Seconds that one guest may run.
+    #[arg(long, value_name = "SECONDS", default_value = "180", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+
+    /// Where all random contents start.
+    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    pub(crate) seed: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// The device's socket, as given to `understudy serve`.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) socket: PathBuf,
+
+    /// Print JSON instead of tables.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Which file.
+    #[arg(value_name = "FILE")]
+    pub(crate) of: SchemaOf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SchemaOf {
+    /// What `serve --config` reads.
+    Config,
+    /// What `check` writes as report.json.
+    Report,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// Which shell.
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u32>() {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds.into())),
+        _ => Err("expected a whole number of seconds, 1 or more".to_owned()),
+    }
+}

@@ -1,0 +1,155 @@
+//! `understudy guest`.
+
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use understudy_catalog::Device;
+use understudy_device::State;
+use understudy_guest::{Attachment, Devices, Error, Guest, Kit, Scenario, virtio_crypto};
+use understudy_server::DeviceServer;
+
+use crate::cli::GuestArgs;
+use crate::failure::{Failure, Outcome};
+use crate::{host, print};
+
+pub(crate) fn run(args: &GuestArgs) -> Outcome {
+    let device = host::device(&args.device)?;
+    let scenarios = scenarios(device, args)?;
+    if args.list {
+        let width = scenarios.iter().map(|scenario| scenario.id.len()).max().unwrap_or(0);
+        let lines = scenarios.iter().map(|s| format!("{:width$}  {}\n", s.id, s.title));
+        return print(&lines.collect::<String>());
+    }
+    let kit = kit()?;
+    let kernels = kit.select(&args.kernel).map_err(|error| {
+        Failure::usage(error, "--kernel", "a version, a release, a suite, or all")
+    })?;
+    let (mut passed, mut failed) = (0, 0);
+    for kernel in kernels {
+        for scenario in &scenarios {
+            let mut devices = Served::new(device);
+            let report = scenario.run(&kit, kernel, args.seed, &mut devices);
+            print(&format!("{report}{}", devices.evidence()))?;
+            if report.passed() {
+                passed += 1;
+            } else {
+                failed += 1;
+            }
+        }
+    }
+    print(&format!("{} on {}: {passed} passed, {failed} failed\n", device.name, args.kernel))?;
+    Ok(failed == 0 && passed > 0)
+}
+
+/// The scenarios of a device that were asked for.
+fn scenarios(device: &Device, args: &GuestArgs) -> Result<Vec<Scenario>, Failure> {
+    let mut all = match device.name {
+        "virtio-crypto" => virtio_crypto::scenarios(virtio_crypto::ALL_DRIVERS, args.seed),
+        name => {
+            let what = format!("there are no guest scenarios for {name}");
+            return Err(Failure::usage(what, "command line", "virtio-crypto"));
+        }
+    };
+    let known: Vec<&str> = all.iter().map(|scenario| scenario.id).collect();
+    if let Some(unknown) = args.scenario.iter().find(|id| !known.contains(&id.as_str())) {
+        let what = format!("no scenario is called {unknown:?}");
+        return Err(Failure::usage(what, "--scenario", format!("one of: {}", known.join(", "))));
+    }
+    all.retain(|scenario| {
+        args.scenario.is_empty() || args.scenario.iter().any(|id| id == scenario.id)
+    });
+    for scenario in &mut all {
+        scenario.config.total_limit = args.timeout;
+    }
+    Ok(all)
+}
+
+/// What `ci/prepare` made; runs it if that is missing.
+fn kit() -> Result<Kit, Failure> {
+    match Kit::find() {
+        Err(Error::NotPrepared { folder, .. }) => {
+            prepare(&folder)?;
+            Kit::find()
+        }
+        found => found,
+    }
+    .map_err(|error| Failure::environment(error, "guest kit", "ci/prepare"))
+}
+
+fn prepare(folder: &Path) -> Result<(), Failure> {
+    let script = script().ok_or_else(|| {
+        let what = "QEMU and kernels are not prepared, and ci/prepare is not here";
+        Failure::environment(what, folder.display(), "run this in the repository")
+    })?;
+    let failure = |what: &dyn std::fmt::Display| {
+        Failure::environment("cannot prepare QEMU and kernels", script.display(), what)
+    };
+    // Its progress is not part of our output.
+    let status = Command::new(&script)
+        .arg(folder)
+        .stdin(Stdio::null())
+        .stdout(io::stderr())
+        .status()
+        .map_err(|error| failure(&error))?;
+    if status.success() { Ok(()) } else { Err(failure(&status)) }
+}
+
+/// `ci/prepare` of the repository that the working directory is in.
+fn script() -> Option<PathBuf> {
+    let here = std::env::current_dir().ok()?;
+    here.ancestors().map(|folder| folder.join("ci/prepare")).find(|script| script.is_file())
+}
+
+/// Our devices for one guest after the other.
+struct Served {
+    device: &'static Device,
+    servers: Vec<DeviceServer>,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Served {
+    fn new(device: &'static Device) -> Self {
+        Self { device, servers: Vec::new(), folder: None }
+    }
+
+    /// What the devices have done, by their own count.
+    fn evidence(&self) -> String {
+        let mut out = String::new();
+        for (index, server) in self.servers.iter().enumerate() {
+            let Ok(state) = server.inspect() else { continue };
+            let done = state.counters.iter().filter(|counter| counter.value > 0);
+            let done: Vec<_> = done.map(|c| format!("{}={}", c.name, c.value)).collect();
+            let _ = writeln!(out, "  {} {index}: {}", self.device.name, done.join(" "));
+        }
+        out
+    }
+}
+
+impl Devices for Served {
+    fn attach(&mut self, count: usize) -> Result<Vec<Attachment>, String> {
+        self.servers.clear();
+        let folder = tempfile::Builder::new().prefix("understudy-").tempdir();
+        let folder = folder.map_err(|error| error.to_string())?;
+        for index in 0..count {
+            let socket = folder.path().join(format!("{index}.sock"));
+            let server = host::serve(self.device, Value::Null, &socket);
+            self.servers.push(server.map_err(|error| error.to_string())?);
+        }
+        self.folder = Some(folder);
+        Ok(self.servers.iter().map(|server| Attachment::vfio_user(server.path())).collect())
+    }
+
+    fn operations(&mut self, _: &mut Guest, device: usize) -> Result<u64, String> {
+        let server = self.servers.get(device).ok_or("no such device")?;
+        server.inspect().map(|state| operations(&state)).map_err(|error| error.to_string())
+    }
+}
+
+/// Requests completed: the sum of the device's `….requests` counters.
+fn operations(state: &State) -> u64 {
+    let requests = state.counters.iter().filter(|counter| counter.name.ends_with(".requests"));
+    requests.map(|counter| counter.value).sum()
+}

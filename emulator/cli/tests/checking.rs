@@ -1,0 +1,74 @@
+//! `check` on the models of this build.
+
+#[cfg(test)]
+mod common;
+
+use std::os::unix::net::UnixListener;
+
+use common::{Understudy, line};
+use serde_json::Value;
+
+#[test]
+fn every_model_passes_every_check() {
+    let understudy = Understudy::new();
+    let done = understudy.run(&["check"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let json = std::fs::read_to_string(understudy.path("understudy-report/report.json")).unwrap();
+    let report: Value = serde_json::from_str(&json).unwrap();
+    let totals = &report["totals"];
+    assert!(totals["passed"].as_u64().unwrap() >= 200, "{totals}");
+    assert_eq!((&totals["failed"], &totals["wedged"]), (&0.into(), &0.into()));
+    let xml = std::fs::read_to_string(understudy.path("understudy-report/junit.xml")).unwrap();
+    assert!(xml.contains(r#"name="vfio-user/version/1""#));
+    // Some of it on the table, with what is checked and where it is written.
+    for text in ["pass  pci/6.2.5.1/1", "virtio 1.3 §5.9.7.6", "0 failed    0 wedged"] {
+        assert!(done.stdout.contains(text), "no {text:?} in:\n{}", done.stdout);
+    }
+}
+
+#[test]
+fn a_part_is_chosen_by_id_and_reported_where_asked() {
+    let understudy = Understudy::new();
+    let arguments = ["check", "virtio-crypto", "--only", "vfio-user/version", "--only", "pci/6.2.1/1"];
+    let done = understudy.run(&[&arguments[..], &["--report-dir", "a/b"]].concat());
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stdout.contains("vfio-user/version/15"));
+    assert!(!done.stdout.contains("vfio-user/dma/1"));
+    assert!(understudy.path("a/b/report.json").is_file());
+    assert!(done.stdout.ends_with("reports: a/b\n"));
+}
+
+#[test]
+fn checks_are_listed_with_id_title_and_clause() {
+    let done = Understudy::new().run(&["check", "--list"]);
+    assert_eq!(done.code, 0);
+    insta::assert_snapshot!(done.stdout);
+}
+
+#[test]
+fn a_server_that_never_answers_fails_the_check_and_does_not_hang_it() {
+    let understudy = Understudy::new();
+    let _listener = UnixListener::bind(understudy.path("deaf.sock")).unwrap();
+    let done =
+        understudy.run(&["check", "--socket", "deaf.sock", "--timeout", "1", "--report-dir", "r"]);
+    assert_eq!(done.code, 1, "{}", done.stderr);
+    assert!(done.stdout.contains("WEDGED vfio-user/attach/1"), "{}", done.stdout);
+}
+
+#[test]
+fn a_running_server_is_checked_through_its_socket() {
+    let understudy = Understudy::new();
+    let serving = understudy.serve(&["virtio-crypto", "--socket", "crypto.sock"]);
+    let done = understudy.run(&["check", "--socket", "crypto.sock", "--only", "vfio-user/header"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn reports_that_cannot_be_written_are_said_so() {
+    let understudy = Understudy::new();
+    std::fs::write(understudy.path("file"), "").unwrap();
+    let done = understudy.run(&["check", "--only", "pci/6.2.1/1", "--report-dir", "file"]);
+    assert_eq!(done.code, 3);
+    assert!(line(&done.stderr).starts_with("understudy: cannot write the report: file: "));
+}
