@@ -74,6 +74,12 @@ pub trait VirtioDevice: Send {
     /// What the device is. Constant.
     fn description(&self) -> &Description;
 
+    /// Features of the transport that are not to be offered, of
+    /// [`feature::TRANSPORT`](crate::feature::TRANSPORT). Constant.
+    fn withheld(&self) -> u64 {
+        0
+    }
+
     /// Whether the device works with these features: a subset of those offered, with
     /// `VIRTIO_F_VERSION_1`. Called when the driver sets `FEATURES_OK`.
     fn accepts(&self, features: u64) -> bool {
@@ -261,7 +267,7 @@ impl<D: VirtioDevice> VirtioPci<D> {
         }
         Ok(Self {
             identity: identity(description),
-            offered: description.features | feature::TRANSPORT,
+            offered: description.features | (feature::TRANSPORT & !device.withheld()),
             device,
             driver_features: 0,
             features: 0,

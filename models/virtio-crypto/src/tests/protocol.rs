@@ -59,6 +59,16 @@ fn parameters_out_of_range_are_refused() {
 }
 
 #[test]
+fn packed_queues_can_be_withheld() {
+    let parameters = Parameters { packed_queues: false, ..Parameters::default() };
+    let mut driver = driver_with(parameters, Options::default(), 1);
+    let packed = understudy_client::virtio::feature::RING_PACKED;
+    assert_eq!(driver.device.offered_features().unwrap() & packed, 0);
+    let mut driver = super::driver(Options::default());
+    assert_eq!(driver.device.offered_features().unwrap() & packed, packed);
+}
+
+#[test]
 fn sessions_live_from_creation_to_destruction() {
     for options in [legacy(), Options::default()] {
         let mut driver = driver(options);
