@@ -1,5 +1,4 @@
 //! Algorithm chaining, against the engines put together by hand.
-#![cfg(not(feature = "broken"))]
 
 use proptest::prelude::*;
 use understudy_client::virtio_crypto::{
@@ -146,6 +145,7 @@ proptest! {
 
     /// Any chain over any parts of the source, in either mode and however cut.
     #[test]
+    #[cfg_attr(feature = "broken", ignore = "the bug is planted")]
     fn chains_are_their_parts(case in case(), pieces in 1_u32..600) {
         check(&mut driver(legacy()), false, &case);
         let scatter = Scatter::Pieces { max: pieces };
@@ -156,6 +156,7 @@ proptest! {
 }
 
 #[test]
+#[cfg_attr(feature = "broken", ignore = "the bug is planted")]
 fn parts_outside_the_source_are_refused() {
     let mut driver = driver(legacy());
     let good = Case {
