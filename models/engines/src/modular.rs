@@ -3,7 +3,7 @@
 //!
 //! Over `crypto-bigint`, not in constant time: guests of an emulator hold their own keys.
 
-use crypto_bigint::{BoxedUint, NonZero};
+use crypto_bigint::{BoxedUint, ConcatenatingMul, NonZero};
 
 use crate::rsa::{params, pow, reduce};
 use crate::{Error, der};
@@ -25,7 +25,7 @@ pub fn power(base: &[u8], exponent: &[u8], modulus: &[u8]) -> Result<Vec<u8>, Er
 /// [`Error::OutOfRange`] if there is none; [`Error::InvalidKey`] for another modulus.
 pub fn inverse(value: &[u8], modulus: &[u8]) -> Result<Vec<u8>, Error> {
     let modulo = number(modulus);
-    if modulo.bits_vartime() < 2 {
+    if modulo.bit_width_vartime() < 2 {
         return Err(Error::InvalidKey);
     }
     let modulo = Option::<NonZero<_>>::from(NonZero::new(modulo)).ok_or(Error::InvalidKey)?;

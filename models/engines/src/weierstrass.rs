@@ -162,7 +162,8 @@ impl Curve {
     }
 
     fn times(&self, scalar: &[u8], point: &Point) -> Point {
-        let bits = der::trim(scalar).iter().flat_map(|byte| (0..8).rev().map(move |n| byte >> n & 1));
+        let bits =
+            der::trim(scalar).iter().flat_map(|byte| (0..8).rev().map(move |n| byte >> n & 1));
         bits.skip_while(|bit| *bit == 0).fold(self.infinity(), |sum, bit| {
             let double = self.add(&sum, &sum);
             if bit == 0 { double } else { self.add(&double, point) }

@@ -1,0 +1,52 @@
+//! The virtual functions of Intel QuickAssist (QAT) parts of the second generation: C62x
+//! (8086:37c9), C3xxx (19e3) and DH895xCC (0443).
+//!
+//! There is no public specification. The drivers are the authority: Linux 6.12 and later
+//! (`drivers/crypto/intel/qat`) and DPDK (`drivers/common/qat` and its users), whose headers
+//! describe registers, firmware messages and error codes.
+//!
+//! - [`layout`]: firmware requests and responses, content descriptor words, error codes.
+//! - [`registers`]: the ring bundle (BAR 0) and the mailbox with its interrupts (BAR 2).
+//! - [`device`]: parameters, registers, rings, counters.
+//! - `mailbox`: the messages of the physical function, which the model plays.
+//! - `interrupts`: coalescing, and the one MSI vector.
+//! - `queue`: a request ring and its response ring.
+//! - `service`: what the firmware does: symmetric, public key, compression.
+//!
+//! Responses of a ring come in the order of its requests, as DPDK relies on. Each request has one
+//! response, whatever is wrong with it; only rings in memory that cannot be accessed stop, until
+//! they are set up anew. Symmetric requests are executed at once; the others are jobs.
+//!
+//! # Not implemented
+//! - KASUMI, SNOW 3G, ZUC and AES-F8, for which there are no maintained crates; ARC4, GALOIS_64 and
+//!   hash mode 2, which no driver uses here; Cipher-CRC, key derivation and random numbers.
+//! - Messages in parts (`PARTIAL`, `UPDATE_STATE`), content descriptors inside requests.
+//! - AES decryption with keys that were converted by the driver, as newer parts want them.
+//! - Binary curves, SM2, DSA, and primality tests; RSA key generation.
+//! - Stateful compression, LZS, and the counters of CNV errors.
+//! - Ring watermarks, `INT_SRCSEL`, heartbeat, and administration messages, which virtual functions
+//!   do not have.
+//!
+//! # Where the drivers leave it open
+//! - A request whose digest does not match writes nothing. A hash alone writes its digest only.
+//! - A GCM request with nothing to encrypt is GMAC over what the hash covers.
+//! - Failures of symmetric requests also have the common bits for unsupported requests and invalid
+//!   parameters; memory that cannot be accessed is `ERR_CODE_ENDPOINT_ERROR`.
+//! - The firmware version, for which a null request asks, is not reported: drivers then do without
+//!   what came later.
+//! - Compression that does not fit is cut at a block boundary, with all counts and checksums of what
+//!   did fit.
+#![forbid(unsafe_code)]
+
+pub mod device;
+mod interrupts;
+pub mod layout;
+mod mailbox;
+mod queue;
+pub mod registers;
+mod service;
+
+pub use device::{ParameterError, Parameters, Part, Qat};
+
+#[cfg(test)]
+mod tests;

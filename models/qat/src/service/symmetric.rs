@@ -1,0 +1,481 @@
+//! The symmetric service: ciphers, hashes, both in either order, CCM and GCM (`icp_qat_fw_la.h`).
+//!
+//! A request passes through memory of the model as a whole: read once, changed, written once, and
+//! not at all if its digest does not match.
+
+use std::ops::Range;
+
+use understudy_device::Bus;
+use understudy_engines::aead::Nonce;
+use understudy_engines::cipher::{self, Algorithm as Cipher, Direction};
+use understudy_engines::mac;
+use understudy_ring::SgList;
+
+use super::content::{AuthContent, CipherContent, MAX_CONTENT_LEN};
+use super::keys::KeyCache;
+use super::{Failure, list, read_buffers};
+use crate::layout::{SymmetricRequest, common, flags, symmetric};
+
+/// Longest digest in bytes.
+const MAX_TAG_LEN: usize = 64;
+
+/// Memory that requests use one after the other.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    content: Vec<u8>,
+    data: Vec<u8>,
+    aad: Vec<u8>,
+    source: SgList,
+    destination: SgList,
+    keys: KeyCache,
+    max_len: usize,
+}
+
+impl Scratch {
+    /// For requests that cover up to `max_len` bytes.
+    pub(crate) fn new(max_len: usize) -> Self {
+        Self {
+            content: vec![0; MAX_CONTENT_LEN],
+            data: Vec::new(),
+            aad: Vec::new(),
+            source: list(max_len as u64),
+            destination: list(max_len as u64),
+            keys: KeyCache::default(),
+            max_len,
+        }
+    }
+
+    /// Forgets keys and data.
+    pub(crate) fn clear(&mut self) {
+        self.keys.clear();
+        self.content.fill(0);
+        self.data = Vec::new();
+        self.aad = Vec::new();
+    }
+}
+
+/// Which engines a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Cipher,
+    Auth,
+    Chain,
+    Aead,
+}
+
+impl Kind {
+    /// For counting; also of requests that fail.
+    pub(crate) fn of(request: &SymmetricRequest) -> Option<Self> {
+        let protocol = request.header.specific.get() >> flags::PROTOCOL_SHIFT & 7;
+        match request.header.command {
+            symmetric::CIPHER => Some(Self::Cipher),
+            symmetric::AUTH => Some(Self::Auth),
+            symmetric::CIPHER_HASH | symmetric::HASH_CIPHER => match protocol {
+                flags::PROTOCOL_CCM | flags::PROTOCOL_GCM => Some(Self::Aead),
+                _ => Some(Self::Chain),
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Executes a request. Returns the bytes that it covered.
+pub(crate) fn run(
+    bus: &mut dyn Bus,
+    request: &SymmetricRequest,
+    scratch: &mut Scratch,
+) -> Result<u64, Failure> {
+    let kind = Kind::of(request).ok_or(Failure::Unsupported)?;
+    let specific = request.header.specific.get();
+    let absent =
+        flags::PARTIAL | flags::CONFIG_IN_SHARED_RAM | flags::UPDATE_STATE | flags::OTHER_SLICES;
+    let inline = request.header.common & common::CONTENT_INLINE != 0;
+    if specific & absent != 0 || inline || request.header.extended != 0 {
+        return Err(Failure::Unsupported);
+    }
+    let Scratch { content, data, aad, source, destination, keys, max_len } = scratch;
+    let len = usize::from(request.content_words) * 8;
+    let content = content.get_mut(..len).ok_or(Failure::Invalid)?;
+    bus.dma_read(request.content.get(), content)?;
+    let cipher = match kind {
+        Kind::Auth => None,
+        _ => Some(CipherContent::parse(content, &request.control)?),
+    };
+    let auth = match kind {
+        Kind::Cipher => None,
+        _ => Some(AuthContent::parse(content, &request.control)?),
+    };
+    read_buffers(bus, &request.buffers, request.header.common, source, destination)?;
+    let plan = Plan::new(request, cipher.is_some(), auth.as_ref(), *max_len)?;
+    let mut job = Job { bus, request, plan, source, destination, data, aad, keys };
+    job.read()?;
+    match specific >> flags::PROTOCOL_SHIFT & 7 {
+        flags::PROTOCOL_NONE => job.plain(cipher, auth)?,
+        flags::PROTOCOL_CCM => job.ccm(cipher, auth)?,
+        flags::PROTOCOL_GCM => job.gcm(cipher, auth)?,
+        _ => return Err(Failure::Unsupported),
+    }
+    job.write()?;
+    Ok(job.plan.end as u64)
+}
+
+/// Which bytes of the buffers a request touches.
+#[derive(Debug)]
+struct Plan {
+    /// What the cipher changes.
+    cipher: Range<usize>,
+    /// What the hash covers.
+    auth: Range<usize>,
+    /// Where the digest is, if it is in the buffer.
+    tag: Option<Range<usize>>,
+    tag_len: usize,
+    returns: bool,
+    compares: bool,
+    hash_first: bool,
+    /// Behind the last byte of cipher and hash.
+    end: usize,
+    in_place: bool,
+}
+
+impl Plan {
+    fn new(
+        request: &SymmetricRequest,
+        ciphers: bool,
+        auth: Option<&AuthContent<'_>>,
+        max_len: usize,
+    ) -> Result<Self, Failure> {
+        let specific = request.header.specific.get();
+        let has = |flag| auth.is_some() && specific & flag != 0;
+        let (returns, compares) = (has(flags::RETURN_DIGEST), has(flags::COMPARE_DIGEST));
+        let parameters = &request.cipher;
+        let cipher = match ciphers {
+            true => span(parameters.offset.get(), parameters.len.get(), max_len)?,
+            false => 0..0,
+        };
+        let parameters = &request.auth;
+        let covered = match auth {
+            Some(_) => span(parameters.offset.get(), parameters.len.get(), max_len)?,
+            None => 0..0,
+        };
+        let tag_len = usize::from(request.control.digest_len);
+        let longest = auth.map_or(0, AuthContent::max_digest_len);
+        if (returns || compares) && !(1..=longest.min(MAX_TAG_LEN)).contains(&tag_len) {
+            return Err(Failure::Invalid);
+        }
+        let in_buffer = has(flags::DIGEST_IN_BUFFER) && (returns || compares);
+        Ok(Self {
+            end: cipher.end.max(covered.end),
+            tag: in_buffer.then_some(covered.end..covered.end + tag_len),
+            cipher,
+            auth: covered,
+            tag_len,
+            returns,
+            compares,
+            hash_first: request.header.command != symmetric::CIPHER_HASH,
+            in_place: request.buffers.source == request.buffers.destination,
+        })
+    }
+
+    /// Behind the digest if that is in the buffer, else as [`end`](Self::end).
+    fn end_with_tag(&self) -> usize {
+        self.tag.as_ref().map_or(self.end, |tag| tag.end.max(self.end))
+    }
+}
+
+fn span(offset: u32, len: u32, max_len: usize) -> Result<Range<usize>, Failure> {
+    let start = usize::try_from(offset).map_err(|_| Failure::Invalid)?;
+    let len = usize::try_from(len).map_err(|_| Failure::Invalid)?;
+    let end = start.checked_add(len).filter(|end| *end <= max_len).ok_or(Failure::Invalid)?;
+    Ok(start..end)
+}
+
+/// A request with all it needs.
+struct Job<'a> {
+    bus: &'a mut dyn Bus,
+    request: &'a SymmetricRequest,
+    plan: Plan,
+    source: &'a SgList,
+    destination: &'a SgList,
+    data: &'a mut Vec<u8>,
+    aad: &'a mut Vec<u8>,
+    keys: &'a mut KeyCache,
+}
+
+impl Job<'_> {
+    fn read(&mut self) -> Result<(), Failure> {
+        let plan = &self.plan;
+        let len = plan.end_with_tag();
+        // A digest that is to be made need not have room in the source.
+        let from_source = if plan.compares { len } else { plan.end };
+        self.data.resize(len, 0);
+        let (read, made) = self.data.split_at_mut(from_source);
+        made.fill(0);
+        Ok(self.source.cursor().read(self.bus, read)?)
+    }
+
+    /// Writes what the cipher changed; out of place, everything. A hash alone changes nothing.
+    fn write(&mut self) -> Result<(), Failure> {
+        let plan = &self.plan;
+        let made = plan.tag.clone().filter(|_| plan.returns);
+        let changed = match self.request.header.command {
+            symmetric::AUTH => 0..0,
+            _ if plan.in_place => plan.cipher.clone(),
+            _ => 0..plan.end,
+        };
+        for range in [changed, made.unwrap_or(0..0)] {
+            if !range.is_empty() {
+                let mut cursor = self.destination.cursor();
+                cursor.skip(range.start as u64)?;
+                cursor.write(self.bus, self.data.get(range).unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The IV: in the request, or where the request says.
+    fn iv(&mut self) -> Result<[u8; 16], Failure> {
+        let mut iv = self.request.cipher.iv;
+        if self.request.header.specific.get() & flags::IV_INLINE != 0 {
+            return Ok(iv);
+        }
+        let address = iv.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let len = usize::from(self.request.control.iv_words) * 8;
+        iv = [0; 16];
+        self.bus.dma_read(address, iv.get_mut(..len).ok_or(Failure::Invalid)?)?;
+        Ok(iv)
+    }
+
+    fn plain(
+        &mut self,
+        cipher: Option<CipherContent<'_>>,
+        auth: Option<AuthContent<'_>>,
+    ) -> Result<(), Failure> {
+        if matches!(auth, Some(AuthContent::CbcMac { .. } | AuthContent::Galois { .. })) {
+            return Err(Failure::Unsupported);
+        }
+        if self.plan.hash_first {
+            self.authenticate(auth.as_ref(), &[0; 16])?;
+        }
+        if let Some(CipherContent { algorithm: Some(algorithm), direction, key }) = cipher {
+            let iv = self.iv()?;
+            let iv = iv.get(..algorithm.iv_len()).unwrap_or_default();
+            let data = self.data.get_mut(self.plan.cipher.clone()).ok_or(Failure::Invalid)?;
+            self.keys.cipher(algorithm, key)?.apply(direction, iv, data)?;
+        }
+        if !self.plan.hash_first {
+            self.authenticate(auth.as_ref(), &[0; 16])?;
+        }
+        Ok(())
+    }
+
+    /// CCM: counter block 0 hides the MAC, the following ones the data (SP 800-38C).
+    fn ccm(
+        &mut self,
+        cipher: Option<CipherContent<'_>>,
+        auth: Option<AuthContent<'_>>,
+    ) -> Result<(), Failure> {
+        let (Some(cipher), Some(AuthContent::CbcMac { .. })) = (cipher, &auth) else {
+            return Err(Failure::Unsupported);
+        };
+        if cipher.algorithm != Some(Cipher::AesCtr) {
+            return Err(Failure::Unsupported);
+        }
+        let iv = self.iv()?;
+        let mut mask = [0; 16];
+        self.keys.cipher(Cipher::AesCtr, cipher.key)?.apply(Direction::Encrypt, &iv, &mut mask)?;
+        if self.plan.hash_first {
+            self.authenticate(auth.as_ref(), &mask)?;
+        }
+        let mut stream =
+            self.keys.cipher(Cipher::AesCtr, cipher.key)?.start(Direction::Encrypt, &iv)?;
+        stream.update(&mut [0; 16])?;
+        let data = self.data.get_mut(self.plan.cipher.clone()).ok_or(Failure::Invalid)?;
+        stream.finish(data)?;
+        if !self.plan.hash_first {
+            self.authenticate(auth.as_ref(), &mask)?;
+        }
+        Ok(())
+    }
+
+    /// GCM; without anything to encrypt, GMAC over what the hash covers.
+    fn gcm(
+        &mut self,
+        cipher: Option<CipherContent<'_>>,
+        auth: Option<AuthContent<'_>>,
+    ) -> Result<(), Failure> {
+        let (Some(cipher), Some(AuthContent::Galois { aad_len })) = (cipher, auth) else {
+            return Err(Failure::Unsupported);
+        };
+        let plan = &self.plan;
+        let encrypts = plan.returns && !plan.compares && !plan.hash_first;
+        let decrypts = plan.compares && !plan.returns && plan.hash_first;
+        let aligned = plan.cipher.is_empty() || plan.cipher == plan.auth;
+        if cipher.algorithm != Some(Cipher::AesCtr) || encrypts == decrypts || !aligned {
+            return Err(Failure::Unsupported);
+        }
+        let iv = self.iv()?;
+        let nonce = match self.request.header.specific.get() & flags::GCM_IV_12_BYTES {
+            0 => Nonce::J0(&iv),
+            _ => Nonce::Bytes(iv.get(..12).unwrap_or_default()),
+        };
+        self.read_aad(aad_len)?;
+        let mut tag = [0; MAX_TAG_LEN];
+        if decrypts {
+            self.read_tag(&mut tag)?;
+        }
+        let plan = &self.plan;
+        if plan.cipher.is_empty() {
+            self.aad.extend_from_slice(self.data.get(plan.auth.clone()).unwrap_or_default());
+        }
+        let data = self.data.get_mut(plan.cipher.clone()).ok_or(Failure::Invalid)?;
+        let (key, tag_len) = (self.keys.gcm(cipher.key)?, plan.tag_len);
+        let tag = tag.get_mut(..tag_len).ok_or(Failure::Invalid)?;
+        if decrypts {
+            return Ok(key.decrypt(nonce, self.aad, data, tag)?);
+        }
+        key.encrypt(nonce, self.aad, data, tag)?;
+        put_tag(self.bus, self.request, &self.plan, self.data, tag)
+    }
+
+    /// Computes the digest, then writes or compares it. `mask` is added to a CBC-MAC.
+    fn authenticate(
+        &mut self,
+        auth: Option<&AuthContent<'_>>,
+        mask: &[u8; 16],
+    ) -> Result<(), Failure> {
+        let Some(auth) = auth else { return Ok(()) };
+        let mut tag = [0; MAX_TAG_LEN];
+        self.aad.clear();
+        if let AuthContent::CbcMac { .. } = auth {
+            // The driver has put B0 and the padded associated data there.
+            self.read_aad(usize::from(self.request.auth.aad_len))?;
+        }
+        let covered = self.data.get(self.plan.auth.clone()).ok_or(Failure::Invalid)?;
+        digest(auth, self.keys, self.aad, covered, mask, &mut tag)?;
+        let tag = tag.get(..self.plan.tag_len).unwrap_or_default();
+        if self.plan.compares && !matches!(auth, AuthContent::Null) {
+            let mut expected = [0; MAX_TAG_LEN];
+            self.read_tag(&mut expected)?;
+            if expected.get(..tag.len()) != Some(tag) {
+                return Err(Failure::Mismatch);
+            }
+        }
+        if self.plan.returns {
+            put_tag(self.bus, self.request, &self.plan, self.data, tag)?;
+        }
+        Ok(())
+    }
+
+    fn read_aad(&mut self, len: usize) -> Result<(), Failure> {
+        // The length of associated data is 8 bits wide, once it is padded.
+        if len > 256 {
+            return Err(Failure::Invalid);
+        }
+        self.aad.resize(len, 0);
+        if len > 0 {
+            self.bus.dma_read(self.request.auth.aad.get(), self.aad)?;
+        }
+        Ok(())
+    }
+
+    fn read_tag(&mut self, into: &mut [u8; MAX_TAG_LEN]) -> Result<(), Failure> {
+        let into = into.get_mut(..self.plan.tag_len).ok_or(Failure::Invalid)?;
+        match self.plan.tag.clone() {
+            Some(range) => into.copy_from_slice(self.data.get(range).ok_or(Failure::Invalid)?),
+            None => self.bus.dma_read(self.request.auth.result.get(), into)?,
+        }
+        Ok(())
+    }
+}
+
+/// Puts the digest where the request wants it.
+fn put_tag(
+    bus: &mut dyn Bus,
+    request: &SymmetricRequest,
+    plan: &Plan,
+    data: &mut [u8],
+    tag: &[u8],
+) -> Result<(), Failure> {
+    match plan.tag.clone() {
+        Some(range) => {
+            data.get_mut(range).ok_or(Failure::Invalid)?.copy_from_slice(tag);
+            Ok(())
+        }
+        None => Ok(bus.dma_write(request.auth.result.get(), tag)?),
+    }
+}
+
+fn digest(
+    auth: &AuthContent<'_>,
+    keys: &mut KeyCache,
+    prefix: &[u8],
+    data: &[u8],
+    mask: &[u8; 16],
+    tag: &mut [u8; MAX_TAG_LEN],
+) -> Result<(), Failure> {
+    match auth {
+        AuthContent::Null => Ok(()),
+        AuthContent::Hash { inner, outer } => {
+            let len = inner.algorithm().digest_len();
+            let out = tag.get_mut(..len).ok_or(Failure::Invalid)?;
+            let mut inner = inner.clone();
+            inner.update(data);
+            inner.finish(out)?;
+            if let Some(outer) = outer {
+                let mut outer = outer.clone();
+                outer.update(out);
+                outer.finish(out)?;
+            }
+            Ok(())
+        }
+        AuthContent::Block { key, whole, padded } => {
+            let key = keys.cipher(Cipher::AesCbc, key)?;
+            block_mac(key, whole, padded, data, tag)
+        }
+        AuthContent::CbcMac { key } => {
+            let key = mac::Key::new(mac::Algorithm::CbcMacAes, key)?;
+            let mut stream = key.start(&[])?;
+            stream.update(prefix)?;
+            stream.update(data)?;
+            let out = tag.get_mut(..16).ok_or(Failure::Invalid)?;
+            stream.finish(out)?;
+            out.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+            Ok(())
+        }
+        // GCM does this along with the cipher.
+        AuthContent::Galois { .. } => Err(Failure::Unsupported),
+    }
+}
+
+/// XCBC and CMAC with their derived keys (RFC 3566 §4, SP 800-38B §6.2): all but the last block go
+/// through CBC as they are; the last, padded if need be, is changed with its mask.
+fn block_mac(
+    key: &cipher::Key,
+    whole: &[u8],
+    padded: &[u8],
+    data: &[u8],
+    tag: &mut [u8; MAX_TAG_LEN],
+) -> Result<(), Failure> {
+    let mut stream = key.start(Direction::Encrypt, &[0; 16])?;
+    let last_len = match data.len() % 16 {
+        0 if data.is_empty() => 0,
+        0 => 16,
+        rest => rest,
+    };
+    let (head, rest) = data.split_at(data.len() - last_len);
+    let mut chunk = [0; 512];
+    for part in head.chunks(chunk.len()) {
+        let chunk = chunk.get_mut(..part.len()).unwrap_or_default();
+        chunk.copy_from_slice(part);
+        stream.update(chunk)?;
+    }
+    let mut last = [0; 16];
+    for (to, from) in last.iter_mut().zip(rest.iter().chain(&[0x80])) {
+        *to = *from;
+    }
+    let mask = if rest.len() == 16 { whole } else { padded };
+    last.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    stream.finish(&mut last)?;
+    tag.iter_mut().zip(last).for_each(|(to, from)| *to = from);
+    Ok(())
+}
