@@ -1,5 +1,6 @@
 //! A region read's round trip: our server against the `vfio_user` crate's, with that crate's client
 //! for both, in the same run. Prints the medians, the 99th percentiles and their ratios.
+#![expect(clippy::unwrap_used, reason = "in tests, what must not be is a failure")]
 
 use std::fs::File;
 use std::hint::black_box;
@@ -15,9 +16,7 @@ use understudy_device::{
 };
 use understudy_pci::PciFunction;
 use understudy_server::{DeviceServer, Options};
-use vfio_user::{
-    Client, DmaMapFlags, DmaUnmapFlags, IrqInfo, Server, ServerBackend, ServerRegion,
-};
+use vfio_user::{Client, DmaMapFlags, DmaUnmapFlags, IrqInfo, Server, ServerBackend, ServerRegion};
 
 const SIZE: u64 = 0x1000;
 const REGISTER: u32 = 0x1234_5678;

@@ -11,12 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use rustix::event::epoll::{
-    self, CreateFlags, Event, EventData, EventFlags, add, delete, modify,
-};
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags, add, delete, modify};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
+use rustix::thread::sched_yield;
 use understudy_device::Progress;
 use understudy_pci::Host;
 use understudy_wire::Limits;
@@ -53,6 +52,26 @@ pub(crate) struct Shared {
     pub(crate) status: Status,
 }
 
+/// How long to stay awake: all of [`Options::spin`] while that catches what comes next, less and
+/// less while it does not, so that a client that takes its time does not cost a processor.
+#[derive(Debug)]
+struct Patience {
+    most: Duration,
+    now: Duration,
+}
+
+impl Patience {
+    fn get(&self) -> Duration {
+        self.now
+    }
+
+    /// Staying awake did not help; a sleep of this length followed.
+    fn slept(&mut self, slept: Duration) {
+        let would_have_helped = slept < self.most;
+        self.now = if would_have_helped { self.most } else { self.now / 2 };
+    }
+}
+
 pub(crate) struct EventLoop {
     session: Session<Connection>,
     options: Options,
@@ -64,6 +83,7 @@ pub(crate) struct EventLoop {
     interest: EventFlags,
     /// Until when the listener is left alone.
     accept_after: Option<Instant>,
+    patience: Patience,
     awake_until: Instant,
 }
 
@@ -90,6 +110,7 @@ impl EventLoop {
             shared,
             interest: EventFlags::empty(),
             accept_after: None,
+            patience: Patience { most: options.spin, now: options.spin },
             awake_until: Instant::now(),
         })
     }
@@ -101,18 +122,22 @@ impl EventLoop {
             let (active, progress) = self.turn();
             let now = Instant::now();
             if active {
-                self.awake_until = now + self.options.spin;
+                self.awake_until = now + self.patience.get();
             }
             turns = turns.wrapping_add(1);
             if progress == Progress::More || now < self.awake_until {
                 if turns.is_multiple_of(TURNS_UNTIL_LOOK) {
                     self.sleep(Progress::More);
                 }
-                std::hint::spin_loop();
+                if progress != Progress::More {
+                    // Only waiting; the client may be waiting for this processor.
+                    sched_yield();
+                }
                 continue;
             }
             let progress = self.park(progress);
             self.sleep(progress);
+            self.patience.slept(now.elapsed());
         }
         self.detach();
     }
@@ -161,11 +186,12 @@ impl EventLoop {
         if let Some(since) = connection.congested_since()
             && since.elapsed() > self.options.send_timeout
         {
-            tracing::warn!("client does not read its replies: disconnecting it");
+            if let Some(suppressed) = self.session.link.log.admit() {
+                tracing::warn!(suppressed, "client does not read its replies: disconnecting it");
+            }
             return Err(Closed);
         }
-        let interest =
-            if connection.is_congested() { EventFlags::OUT } else { EventFlags::IN };
+        let interest = if connection.is_congested() { EventFlags::OUT } else { EventFlags::IN };
         if interest != self.interest {
             let data = EventData::new_u64(Source::Client as u64);
             modify(&self.epoll, connection.as_fd(), data, interest).map_err(|_| Closed)?;
@@ -192,9 +218,8 @@ impl EventLoop {
             // Interrupted by a signal: the next turn looks around.
             Err(_) => return,
         };
-        let sources: Vec<u64> = ready.iter().map(|event| event.data.u64()).collect();
-        for source in sources {
-            self.handle(source);
+        for event in ready.iter() {
+            self.handle(event.data.u64());
         }
         self.resume_accepting();
     }
@@ -274,7 +299,9 @@ impl EventLoop {
         let stop = Arc::clone(&self.shared.stop);
         self.session.attach(Connection::new(socket, &limits, stop));
         self.shared.status.attached();
-        tracing::info!("client attached");
+        if let Some(suppressed) = self.session.link.log.admit() {
+            tracing::info!(suppressed, "client attached");
+        }
     }
 
     fn pause_accepting(&mut self, errno: Errno) {
@@ -298,11 +325,37 @@ impl EventLoop {
         if self.session.is_attached() {
             self.session.detach();
             self.shared.status.detached();
-            tracing::info!("client detached");
+            if let Some(suppressed) = self.session.link.log.admit() {
+                tracing::info!(suppressed, "client detached");
+            }
         }
     }
 }
 
 fn watch(epoll: &OwnedFd, fd: impl AsFd, source: Source) -> rustix::io::Result<()> {
     add(epoll, fd, EventData::new_u64(source as u64), EventFlags::IN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_follows_the_client() {
+        let most = Duration::from_micros(50);
+        let mut patience = Patience { most, now: most };
+        for _ in 0..64 {
+            patience.slept(Duration::from_millis(1));
+        }
+        assert_eq!(patience.get(), Duration::ZERO, "a client that takes its time costs a processor");
+        patience.slept(Duration::from_micros(10));
+        assert_eq!(patience.get(), most);
+    }
+
+    #[test]
+    fn without_spin_there_is_no_patience() {
+        let mut patience = Patience { most: Duration::ZERO, now: Duration::ZERO };
+        patience.slept(Duration::ZERO);
+        assert_eq!(patience.get(), Duration::ZERO);
+    }
 }

@@ -164,8 +164,7 @@ impl Jobs {
         }
         let mut finished = self.done.finished.lock().unwrap_or_else(PoisonError::into_inner);
         while finished.len() < self.in_flight {
-            finished =
-                self.done.arrived.wait(finished).unwrap_or_else(PoisonError::into_inner);
+            finished = self.done.arrived.wait(finished).unwrap_or_else(PoisonError::into_inner);
         }
         self.done.count.store(0, Ordering::Release);
         self.in_flight = 0;

@@ -37,6 +37,8 @@ mod log;
 mod server;
 mod session;
 mod shared;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod wake;
 

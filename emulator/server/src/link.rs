@@ -291,7 +291,9 @@ impl<C: Channel> Link<C> {
     fn queue_incoming(&mut self) -> Result<(), DmaFaultKind> {
         let bytes = self.queued_bytes + self.incoming.footprint();
         if self.queued.len() >= MAX_QUEUED || bytes > MAX_QUEUED_BYTES {
-            tracing::warn!("client sends requests without end while DMA waits: disconnecting it");
+            if let Some(suppressed) = self.log.admit() {
+                tracing::warn!(suppressed, "client sends without end during DMA: disconnecting it");
+            }
             self.channel = None;
             return Err(DmaFaultKind::Failed);
         }
@@ -314,6 +316,7 @@ impl<C: Channel> Host for Link<C> {
     fn dma_read(&mut self, iova: u64, into: &mut [u8]) -> Result<(), DmaFault> {
         let len = into.len();
         let fault = |kind| DmaFault { iova, len: len as u64, kind };
+        check_wrap(iova, len).map_err(fault)?;
         let mut at = iova;
         let mut rest = into;
         while !rest.is_empty() {
@@ -338,6 +341,7 @@ impl<C: Channel> Host for Link<C> {
     #[inline]
     fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), DmaFault> {
         let fault = |kind| DmaFault { iova, len: from.len() as u64, kind };
+        check_wrap(iova, from.len()).map_err(fault)?;
         let mut at = iova;
         let mut rest = from;
         while !rest.is_empty() {
@@ -389,6 +393,13 @@ impl<C: Channel> Host for Link<C> {
     fn shared_write(&mut self, bar: Bar, offset: u64, from: &[u8]) -> Result<(), DmaFault> {
         self.shared.write(bar, offset, from)
     }
+}
+
+/// An access does not continue at address 0.
+#[inline]
+fn check_wrap(iova: u64, len: usize) -> Result<(), DmaFaultKind> {
+    let last = (len as u64).saturating_sub(1);
+    if iova.checked_add(last).is_none() { Err(DmaFaultKind::Unmapped) } else { Ok(()) }
 }
 
 fn lost(fault: MapFault) -> DmaFaultKind {

@@ -18,11 +18,11 @@ use serde::Serialize;
 use understudy_device::State;
 use understudy_pci::{Host, PciFunction};
 
+use crate::Options;
 use crate::event_loop::{EventLoop, Shared};
 use crate::link::Counters;
 use crate::session::Session;
 use crate::wake::Wake;
-use crate::Options;
 
 /// Clients that may wait to be accepted, or to be turned away.
 const BACKLOG: i32 = 8;
@@ -307,10 +307,10 @@ impl Drop for AtEnd {
 
 fn listen_at(path: &Path) -> Result<OwnedFd, BindError> {
     let path_buf = || path.to_path_buf();
-    let address =
-        SocketAddrUnix::new(path).map_err(|_| BindError::TooLong { path: path_buf() })?;
-    let system =
-        |action| move |errno: Errno| BindError::System { path: path_buf(), action, source: errno.into() };
+    let address = SocketAddrUnix::new(path).map_err(|_| BindError::TooLong { path: path_buf() })?;
+    let system = |action| {
+        move |errno: Errno| BindError::System { path: path_buf(), action, source: errno.into() }
+    };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = || {
         socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)

@@ -399,15 +399,17 @@ impl<C: Channel> Session<C> {
         self.check_access(access.region, access.offset, access.count.into())?;
         let (function, link) = (&mut self.function, &mut self.link);
         let region = RegionIndex(access.region);
-        let result = Reply::encode_region_read(id, access, &mut self.reply, |data| {
-            let result = match bar_of(region) {
+        let mut taken = Ok(());
+        Reply::encode_region_read(id, access, &mut self.reply, |data| {
+            taken = match bar_of(region) {
                 Some(bar) => function.bar_read(link, bar, access.offset, data),
                 None => function.config_read(link, access.offset, data),
             };
             // What the bus returns for a failed read is in `data`, and is the answer.
-            Ok::<_, Errno>(note(link, result))
-        });
-        result.map(|_| ())
+            Ok::<_, Errno>(())
+        })?;
+        note(link, taken);
+        Ok(())
     }
 
     fn region_write(&mut self, region: u32, offset: u64, data: &[u8]) -> Outcome {

@@ -65,8 +65,7 @@ fn fault(offset: u64, len: u64) -> DmaFault {
 
 impl Memory {
     fn new(bar: Bar, size: u64, areas: &[SharedArea]) -> io::Result<Self> {
-        let file =
-            memfd_create("understudy-bar", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+        let file = memfd_create("understudy-bar", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, size)?;
         // The client holds it too: it must not be able to take the memory away.
         fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;

@@ -16,7 +16,9 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use understudy_wire::version::MAX_MAX_MSG_FDS;
-use understudy_wire::{Command, Errno as WireErrno, Frame, FrameReader, HEADER_SIZE, Header, Limits};
+use understudy_wire::{
+    Command, Errno as WireErrno, Frame, FrameReader, HEADER_SIZE, Header, Limits,
+};
 
 use crate::wake::Wake;
 
@@ -239,11 +241,7 @@ impl Connection {
 }
 
 /// One `sendmsg`. 0 if the client has to read first.
-fn send_some(
-    socket: &OwnedFd,
-    bytes: &[u8],
-    fd: Option<BorrowedFd<'_>>,
-) -> Result<usize, Closed> {
+fn send_some(socket: &OwnedFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<usize, Closed> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = fd.as_slice();

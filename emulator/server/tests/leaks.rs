@@ -1,5 +1,11 @@
 //! A thousand clients that attach, use the device and die leave nothing behind. Alone in its
 //! process, since it counts what the process has.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "in tests, what must not be is a failure"
+)]
 
 #[expect(dead_code, reason = "shared with tests that use more of it")]
 mod common;

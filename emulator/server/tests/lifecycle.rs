@@ -1,4 +1,10 @@
 //! Clients that come, die and come back; servers that start, stop and share a process.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "in tests, what must not be is a failure"
+)]
 
 #[expect(dead_code, reason = "shared with tests that use more of it")]
 mod common;
@@ -181,7 +187,10 @@ fn sockets_of_the_dead_are_replaced_and_those_of_the_living_are_not() {
 fn a_path_that_no_socket_can_have_is_explained() {
     let path = format!("/tmp/{}", "x".repeat(200));
     let error = DeviceServer::bind(path, function(), Options::default()).err().unwrap();
-    assert!(error.to_string().ends_with("too long for a socket path (at most 107 bytes)"), "{error}");
+    assert!(
+        error.to_string().ends_with("too long for a socket path (at most 107 bytes)"),
+        "{error}"
+    );
     let missing = DeviceServer::bind("/nowhere/at/all", function(), Options::default());
     assert!(matches!(missing.err(), Some(BindError::System { action: "bind", .. })));
 }

@@ -1,4 +1,10 @@
 //! The `vfio_user` crate's client, written by others, drives our server: everything it can do.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::cast_possible_truncation,
+    reason = "in tests, what must not be is a failure"
+)]
 
 #[expect(dead_code, reason = "shared with tests that use more of it")]
 mod common;

@@ -2,6 +2,13 @@
 //!
 //! Needs a QEMU with `vfio-user-pci`: the one that `ci/prepare` puts under `target/guest`, or the
 //! one that `UNDERSTUDY_QEMU` names. Without one the tests say so and pass.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "in tests, what must not be is a failure"
+)]
 
 #[expect(dead_code, reason = "shared with tests that use more of it")]
 mod common;
@@ -17,7 +24,8 @@ use common::{Fixture, SOON};
 use understudy_device::{Bar, DmaFaultKind};
 
 /// Where the test puts the BARs: in the machine's hole for 32-bit devices.
-const BARS: [(u32, u64); 3] = [(0, 0xe000_0000), (MSIX_BAR, 0xe001_0000), (SHARED_BAR, 0xe002_0000)];
+const BARS: [(u32, u64); 3] =
+    [(0, 0xe000_0000), (MSIX_BAR, 0xe001_0000), (SHARED_BAR, 0xe002_0000)];
 /// The function's address on bus 0 for configuration mechanism 1.
 const CONFIG_ADDRESS: u32 = 0x8000_0000 | 4 << 11;
 /// Guest memory that nothing else uses.
@@ -280,7 +288,7 @@ fn msix_messages_arrive() {
     // The function mask holds messages back, and the pending bits are the device's.
     qemu.write_config(msix, control | 0xc000_0000);
     qemu.set_reg(reg::RAISE, 2);
-    let pending = format!("readq {:#x}", Qemu::bar(MSIX_BAR) + PBA);
+    let pending = format!("readq {:#x}", Qemu::bar(MSIX_BAR) + u64::from(PBA));
     assert_eq!(qemu.number(&pending), 4);
     qemu.write_config(msix, control | 0x8000_0000);
     let address = MESSAGE + 8;

@@ -88,9 +88,8 @@ impl Mapping {
         prot.set(ProtFlags::READ, access.read);
         prot.set(ProtFlags::WRITE, access.write);
         // SAFETY: a new mapping at an address of the kernel's choosing touches no memory of ours.
-        let base = unsafe {
-            mmap(std::ptr::null_mut(), mapped, prot, MapFlags::SHARED, file, start)
-        };
+        let base =
+            unsafe { mmap(std::ptr::null_mut(), mapped, prot, MapFlags::SHARED, file, start) };
         let base = match base {
             Ok(base) => base,
             Err(errno) => {

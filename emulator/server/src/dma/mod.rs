@@ -79,10 +79,8 @@ impl IovaMap {
         if self.regions.len() >= self.limit {
             return Err(Errno::NOSPC);
         }
-        let access = Access {
-            read: flags & MapRequest::READ != 0,
-            write: flags & MapRequest::WRITE != 0,
-        };
+        let access =
+            Access { read: flags & MapRequest::READ != 0, write: flags & MapRequest::WRITE != 0 };
         let backing = match file {
             Some(file) => Backing::Mapped(Mapping::new(file, offset, size, access).map_err(errno)?),
             None => Backing::Messages,
@@ -94,10 +92,9 @@ impl IovaMap {
     /// Removes the region that has exactly this range.
     pub(crate) fn unmap(&mut self, start: u64, size: u64) -> Result<(), Errno> {
         let at = self.regions.partition_point(|region| region.last < start);
-        let exact = self
-            .regions
-            .get(at)
-            .is_some_and(|region| region.start == start && region.last - start == size.wrapping_sub(1));
+        let exact = self.regions.get(at).is_some_and(|region| {
+            region.start == start && region.last - start == size.wrapping_sub(1)
+        });
         if !exact {
             return Err(Errno::NOENT);
         }

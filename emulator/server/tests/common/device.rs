@@ -48,7 +48,7 @@ pub(crate) const MAX_COPY: usize = 4 << 20;
 pub(crate) const VECTORS: u16 = 40;
 /// The BAR with MSI-X table and pending bits.
 pub(crate) const MSIX_BAR: u32 = 2;
-pub(crate) const PBA: u64 = 0x800;
+pub(crate) const PBA: u32 = 0x800;
 /// The BAR with the shared area, and the area.
 pub(crate) const SHARED_BAR: u32 = 4;
 pub(crate) const SHARED: SharedArea = SharedArea { offset: 0x1000, size: 0x2000 };
@@ -98,11 +98,7 @@ impl TestDevice {
             capabilities: vec![
                 Capability::Express { flr: true },
                 Capability::Msi { vectors: 4, maskable: true },
-                Capability::Msix {
-                    vectors: VECTORS,
-                    table: (Bar(2), 0),
-                    pba: (Bar(2), PBA as u32),
-                },
+                Capability::Msix { vectors: VECTORS, table: (Bar(2), 0), pba: (Bar(2), PBA) },
             ],
             unmapped_read: 0xee,
         };
@@ -132,7 +128,8 @@ impl TestDevice {
 
     fn store(&mut self, bus: &mut dyn Bus, offset: u64, value: u64) -> Option<()> {
         let now = &mut self.now;
-        let word = value as u32;
+        let [b0, b1, b2, b3, ..] = value.to_le_bytes();
+        let word = u32::from_le_bytes([b0, b1, b2, b3]);
         match offset {
             reg::SCRATCH => now.scratch = word,
             reg::SOURCE => now.source = value,
@@ -140,7 +137,7 @@ impl TestDevice {
             reg::LENGTH => now.length = word,
             reg::DOORBELL => (now.start, now.status) = (word, BUSY),
             reg::LINE => bus.set_intx(word != 0),
-            reg::RAISE => bus.raise(Vector(word as u16)),
+            reg::RAISE => bus.raise(Vector(u16::try_from(word).unwrap_or(u16::MAX))),
             reg::TIMER => now.timer = Some(bus.now().plus(value)),
             reg::ENDLESS => now.endless = word != 0,
             _ => return None,

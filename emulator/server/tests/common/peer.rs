@@ -39,7 +39,12 @@ impl Answer {
     /// Checks that this is an error reply: the header alone.
     #[track_caller]
     pub(crate) fn refused(self, errno: Errno) {
-        assert_eq!(self.header.errno(), Some(errno), "{} was answered otherwise", self.header.command);
+        assert_eq!(
+            self.header.errno(),
+            Some(errno),
+            "{} was answered otherwise",
+            self.header.command
+        );
         assert!(self.payload.is_empty() && self.fds.is_empty());
     }
 }
@@ -70,7 +75,12 @@ impl Peer {
     }
 
     /// Sends a request with any payload and returns the reply to it.
-    pub(crate) fn call(&mut self, command: Command, payload: &[u8], fds: &[BorrowedFd<'_>]) -> Answer {
+    pub(crate) fn call(
+        &mut self,
+        command: Command,
+        payload: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> Answer {
         let id = self.post(command, payload, fds);
         let answer = self.receive();
         assert_eq!((answer.header.id, answer.header.command), (id, command), "out of step");
@@ -196,7 +206,13 @@ impl Peer {
         }
     }
 
-    pub(crate) fn map(&mut self, fd: Option<BorrowedFd<'_>>, offset: u64, start: u64, size: u64) -> Answer {
+    pub(crate) fn map(
+        &mut self,
+        fd: Option<BorrowedFd<'_>>,
+        offset: u64,
+        start: u64,
+        size: u64,
+    ) -> Answer {
         let map = DmaMap::new(DmaMap::READ | DmaMap::WRITE, offset, start, size);
         self.request(&Request::DmaMap(map), fd.as_slice())
     }
@@ -234,7 +250,13 @@ impl Peer {
         self.write_config(at as u64 + 3, &[control]);
     }
 
-    pub(crate) fn irqs(&mut self, index: IrqIndex, range: (u32, u32), action: IrqAction, data: IrqData<'_>) {
+    pub(crate) fn irqs(
+        &mut self,
+        index: IrqIndex,
+        range: (u32, u32),
+        action: IrqAction,
+        data: IrqData<'_>,
+    ) {
         let set = SetIrqs { index, start: range.0, count: range.1, action, data };
         self.request(&Request::SetIrqs(set), &[]).ok();
     }

@@ -106,10 +106,10 @@ fn masked_vectors_are_pending_until_unmasked() {
     peer.set_msix_table_entry(3, true);
     peer.set_reg(reg::RAISE, 3);
     assert_eq!(count_events(&fd), 0);
-    assert_eq!(peer.read(MSIX_BAR, PBA, 8).ok()[16..], [8, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(peer.read(MSIX_BAR, PBA.into(), 8).ok()[16..], [8, 0, 0, 0, 0, 0, 0, 0]);
     peer.set_msix_table_entry(3, false);
     assert_eq!(count_events(&fd), 1);
-    assert_eq!(peer.read(MSIX_BAR, PBA, 8).ok()[16..], [0; 8]);
+    assert_eq!(peer.read(MSIX_BAR, PBA.into(), 8).ok()[16..], [0; 8]);
     // The client's own mask works the same way.
     peer.irqs(IrqIndex::MSIX, (3, 1), IrqAction::Mask, IrqData::None);
     peer.set_reg(reg::RAISE, 3);

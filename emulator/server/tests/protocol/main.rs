@@ -1,4 +1,11 @@
 //! What a client may say, and what it may not: one module for each command.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "in tests, what must not be is a failure"
+)]
 
 #[path = "../common/mod.rs"]
 mod common;

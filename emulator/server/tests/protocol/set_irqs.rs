@@ -115,8 +115,7 @@ fn what_is_not_an_eventfd_is_refused_and_closed() {
 fn the_client_triggers_its_own_interrupts() {
     let fixture = Fixture::new();
     let mut peer = fixture.attach();
-    let kinds =
-        [(IrqIndex::INTX, 1), (IrqIndex::MSI, 4), (IrqIndex::MSIX, 16), (IrqIndex::ERR, 1)];
+    let kinds = [(IrqIndex::INTX, 1), (IrqIndex::MSI, 4), (IrqIndex::MSIX, 16), (IrqIndex::ERR, 1)];
     for (index, count) in kinds {
         let fds: Vec<_> = (0..count).map(|_| event()).collect();
         let borrowed: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
