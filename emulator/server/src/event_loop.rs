@@ -347,7 +347,11 @@ mod tests {
         for _ in 0..64 {
             patience.slept(Duration::from_millis(1));
         }
-        assert_eq!(patience.get(), Duration::ZERO, "a client that takes its time costs a processor");
+        assert_eq!(
+            patience.get(),
+            Duration::ZERO,
+            "a client that takes its time costs a processor"
+        );
         patience.slept(Duration::from_micros(10));
         assert_eq!(patience.get(), most);
     }
