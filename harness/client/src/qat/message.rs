@@ -117,6 +117,11 @@ const SERVICE_COMPRESSION: u8 = 9;
 const LISTS: u8 = 1;
 const CONTENT_INLINE: u8 = 2;
 
+/// A length as a byte. Those that do not fit are for the device to refuse.
+fn byte(len: usize) -> u8 {
+    u8::try_from(len).unwrap_or(u8::MAX)
+}
+
 /// A content descriptor, and the control words that say where things lie in it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Content {
@@ -133,8 +138,8 @@ impl Content {
         let config = algorithm | mode << 4 | u32::from(decrypt) << 8 | u32::from(decrypt) << 9;
         let iv_len = if matches!(algorithm, cipher::DES | cipher::TDES) { 8 } else { 16 };
         self.control[0] = iv_len / 8;
-        self.control[1] = (key.len() / 8) as u8;
-        self.control[2] = (self.bytes.len() / 8) as u8;
+        self.control[1] = byte(key.len() / 8);
+        self.control[2] = byte(self.bytes.len() / 8);
         self.bytes.extend(config.to_le_bytes());
         self.bytes.extend([0; 4]);
         self.bytes.extend(key);
@@ -161,12 +166,12 @@ impl Content {
         let [state1, state2] = states;
         self.bytes.extend(state1);
         self = self.pad();
-        self.control[6] = (start / 8) as u8;
+        self.control[6] = byte(start / 8);
         self.control[10] = digest_len;
         self.control[11] = digest_len;
-        self.control[13] = state1.len().next_multiple_of(8) as u8;
-        self.control[14] = (self.bytes.len() / 8) as u8;
-        self.control[15] = state2.len().next_multiple_of(8) as u8;
+        self.control[13] = byte(state1.len().next_multiple_of(8));
+        self.control[14] = byte(self.bytes.len() / 8);
+        self.control[15] = byte(state2.len().next_multiple_of(8));
         self.bytes.extend(state2);
         self.pad()
     }
@@ -243,7 +248,7 @@ impl Symmetric {
         bytes.extend(self.flags.to_le_bytes());
         bytes.extend([u8::from(self.buffers.lists) * LISTS, 0]);
         bytes.extend(self.content.to_le_bytes());
-        bytes.extend([0, 0, (self.content_len / 8) as u8, 0, 0, 0, 0, 0]);
+        bytes.extend([0, 0, byte(self.content_len / 8), 0, 0, 0, 0, 0]);
         bytes.extend(self.buffers.bytes());
         bytes.extend(self.cipher.0.to_le_bytes());
         bytes.extend(self.cipher.1.to_le_bytes());
@@ -279,7 +284,7 @@ impl PublicKey {
         for word in [opaque, source, destination] {
             bytes.extend(word.to_le_bytes());
         }
-        bytes.extend([self.results.len() as u8, self.operands.len() as u8]);
+        bytes.extend([byte(self.results.len()), byte(self.operands.len())]);
         bytes.resize(64, 0);
         bytes
     }
