@@ -5,9 +5,10 @@ use understudy_client::virtio_crypto::{
     AeadKey, Akcipher, AkcipherKey, CipherKey, CryptoError, Direction, HashKey, KeyKind, MacKey,
     Operation, Parameters, Scheme, Status, Target, akcipher,
 };
+use understudy_engines::ecdsa::Curve;
 use understudy_engines::hash::digest;
 use understudy_engines::rsa::Digest;
-use understudy_engines::vectors::{Algorithm, Case, cases, rsa_keys};
+use understudy_engines::vectors::{Algorithm, Case, cases, ecdsa_keys, rsa_keys};
 
 use crate::rig::{ALL, AnyDriver, Rig, Transport};
 
@@ -207,7 +208,8 @@ fn rsa_key(kind: KeyKind, key: &[u8], padding: u32, hash: u32) -> Parameters {
 
 fn run_rsa(transport: Transport, step: usize) {
     let mut rig = Rig::plain(transport);
-    assert_eq!(rig.driver.config().akciphers, 1 << akcipher::RSA);
+    let announced = rig.driver.config().akciphers;
+    assert_eq!(announced, 1 << akcipher::RSA | 1 << akcipher::ECDSA);
     let driver = &mut rig.driver;
     let mut total = 0;
     for key in rsa_keys().unwrap() {
@@ -252,6 +254,53 @@ fn rsa_vectors_pass_in_the_simulation() {
 #[test]
 fn rsa_vectors_pass_over_the_socket() {
     run_rsa(Transport::Shared, 24);
+}
+
+fn run_ecdsa(transport: Transport, step: usize) {
+    let mut rig = Rig::plain(transport);
+    let driver = &mut rig.driver;
+    let (mut verified, mut signed) = (0, 0);
+    for key in ecdsa_keys().unwrap() {
+        let curve = match key.curve {
+            Curve::P256 => akcipher::P256,
+            Curve::P384 => akcipher::P384,
+            Curve::P521 => akcipher::P521,
+            other => panic!("virtio has no number for {other:?}"),
+        };
+        let half = |kind, key: &[u8]| {
+            let scheme = Scheme::Ecdsa { curve };
+            Parameters::Akcipher(AkcipherKey { scheme, kind, key: key.to_vec() })
+        };
+        let public = half(KeyKind::Public, &key.public_key);
+        let private = half(KeyKind::Private, &key.private_key);
+        for case in key.signatures.iter().step_by(step) {
+            let name = format!("{}/{}", key.name, case.name);
+            let digest = &case.digest[..];
+            let verify = Operation::Verify { signature: &case.signature, digest };
+            let verdict = both_modes(driver, &public, &verify);
+            assert_eq!(verdict.is_ok(), case.valid, "{name}: {verdict:?}");
+            verified += 1;
+            if case.valid && !key.private_key.is_empty() {
+                let operation = Akcipher::Sign;
+                let sign = Operation::Akcipher { operation, src: digest, dst_len: 160 };
+                let signature = driver.run(Target::Stateless(&private), &sign).unwrap();
+                driver.verify(Target::Stateless(&public), &signature, digest).unwrap();
+                signed += 1;
+            }
+        }
+    }
+    println!("{transport:?}: {verified} ECDSA signatures verified, {signed} made");
+    assert!(verified > 0 && signed > 0);
+}
+
+#[test]
+fn ecdsa_vectors_pass_in_the_simulation() {
+    run_ecdsa(ALL[0], 16);
+}
+
+#[test]
+fn ecdsa_vectors_pass_over_the_socket() {
+    run_ecdsa(Transport::Shared, 40);
 }
 
 /// Raw RSA is its own inverse with the other key, and keeps leading zeros.
