@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use understudy_catalog::{DEVICES, Device};
 use understudy_conformance::{Check, Report, Socket, Target, checks, report, run as run_checks};
-use understudy_server::DeviceServer;
+use understudy_server::{DeviceServer, Options};
 
 use crate::cli::CheckArgs;
 use crate::failure::{Failure, Outcome};
@@ -80,7 +80,7 @@ impl Hosted {
             Failure::environment("cannot make a folder", std::env::temp_dir().display(), error)
         })?;
         let socket = folder.path().join("device.sock");
-        let server = host::serve(device, Value::Null, &socket)
+        let server = host::serve(device, Value::Null, &socket, options())
             .map_err(|error| error.into_failure(&socket))?;
         Ok(Self { device, socket, server: Some(server), _folder: folder })
     }
@@ -98,10 +98,15 @@ impl Target for Hosted {
     fn replace(&mut self) -> Result<(), String> {
         // The old one first: it holds the socket.
         self.server = None;
-        let server = host::serve(self.device, Value::Null, &self.socket);
+        let server = host::serve(self.device, Value::Null, &self.socket, options());
         self.server = Some(server.map_err(|error| error.to_string())?);
         Ok(())
     }
+}
+
+/// Everything that the protocol has, so that all of it is checked.
+fn options() -> Options {
+    Options { write_multiple: true, ..Options::default() }
 }
 
 /// On a terminal only: indicatif draws nothing elsewhere.

@@ -22,7 +22,7 @@ Exit codes:
 #[command(name = "understudy", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// Log more to standard error; twice or three times for more still.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, display_order = 100)]
     pub(crate) verbose: u8,
 
     #[command(subcommand)]

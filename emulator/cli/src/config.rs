@@ -45,7 +45,7 @@ struct Entry<'a> {
     /// A name of its own; by default that of the device, with a number from the second on.
     name: Option<String>,
     /// The device's parameters; those that are left out have their defaults.
-    #[serde(borrow)]
+    #[serde(borrow, default)]
     #[schemars(schema_with = "any_object")]
     parameters: Option<&'a RawValue>,
 }
@@ -168,8 +168,12 @@ impl Place<'_> {
         let Err(error) = self.entry.device.0.build(value.clone()) else { return Ok(value) };
         let message = error.to_string();
         let (what, remedy) = expected(&message);
-        // The message names the parameter, in quotes of its own or at its start.
-        let named = what.split(['`', ' ']).find_map(|word| raw.find(&format!("\"{word}\"")));
+        // The message names the parameter, or quotes its value.
+        let named = what.split(['`', ' ']).find_map(|word| {
+            let quoted =
+                if word.starts_with('"') { word.to_owned() } else { format!("\"{word}\"") };
+            raw.find(&quoted)
+        });
         let (line, column) = line_column(self.text, start + named.unwrap_or(0));
         let place = format!("{}:{line}:{column}", self.path.display());
         let default = || format!("see understudy schema config, {}", self.entry.device.0.name);
@@ -260,7 +264,9 @@ mod tests {
             "{\"devices\": [{\"device\": \"virtio-crypto\", \"socket\": \"s\",\n  \
              \"parameters\": {\n    \"data_queues\": \"two\"}}]}",
         ];
-        let lines: Vec<_> = cases.iter().map(|text| failure(text)).collect();
+        let all = names().join(", ");
+        let lines = cases.iter().map(|text| failure(text).replace(&all, "(every device)"));
+        let lines: Vec<_> = lines.collect();
         insta::assert_snapshot!(lines.join("\n"));
     }
 }

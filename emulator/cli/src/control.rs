@@ -254,7 +254,11 @@ fn error(id: Value, text: &str) -> Answer {
 pub(crate) fn ask(path: &Path, method: Method) -> Result<Value, Failure> {
     let gone = |error: io::Error| {
         let what = "no server answers on the control socket";
-        Failure::environment(what, path.display(), format!("understudy serve ({error})"))
+        Failure::environment(
+            what,
+            path.display(),
+            format!("start one with understudy serve ({error})"),
+        )
     };
     let mut stream = UnixStream::connect(path).map_err(gone)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(gone)?;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 /// `Ok(false)` means that checks, or steps of a guest, failed.
 pub(crate) type Outcome = Result<bool, Failure>;
@@ -54,6 +54,9 @@ impl Failure {
 
     /// What clap has to say, on one line.
     pub(crate) fn command_line(error: &clap::Error) -> Self {
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Self::usage("no command", "command line", "see --help");
+        }
         let text = error.render().to_string();
         let first = text.lines().next().unwrap_or_default();
         let what = first.strip_prefix("error: ").unwrap_or(first);
@@ -66,7 +69,6 @@ impl Failure {
         let suggestion = [
             ContextKind::SuggestedArg,
             ContextKind::SuggestedSubcommand,
-            ContextKind::SuggestedValue,
             ContextKind::ValidValue,
             ContextKind::ValidSubcommand,
         ]

@@ -7,9 +7,12 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use understudy_catalog::Device;
-use understudy_device::State;
-use understudy_guest::{Attachment, Devices, Error, Guest, Kit, Scenario, virtio_crypto};
-use understudy_server::DeviceServer;
+use understudy_device::{
+    AccessError, Bar, Bus, Capability, DeviceModel, FinishedJob, Identity, Progress, ResetKind,
+    State,
+};
+use understudy_guest::{Attachment, Devices, Error, Guest, Kit, Scenario, Wanted, virtio_crypto};
+use understudy_server::{DeviceServer, Options};
 
 use crate::cli::GuestArgs;
 use crate::failure::{Failure, Outcome};
@@ -129,13 +132,15 @@ impl Served {
 }
 
 impl Devices for Served {
-    fn attach(&mut self, count: usize) -> Result<Vec<Attachment>, String> {
+    fn attach(&mut self, wanted: Wanted) -> Result<Vec<Attachment>, String> {
         self.servers.clear();
         let folder = tempfile::Builder::new().prefix("understudy-").tempdir();
         let folder = folder.map_err(|error| error.to_string())?;
-        for index in 0..count {
+        for index in 0..wanted.count {
             let socket = folder.path().join(format!("{index}.sock"));
-            let server = host::serve(self.device, Value::Null, &socket);
+            let model = self.device.build(Value::Null).map_err(|error| error.to_string())?;
+            let model = if wanted.msix { model } else { WithoutMsix::wrap(model) };
+            let server = host::bind(model, &socket, Options::default());
             self.servers.push(server.map_err(|error| error.to_string())?);
         }
         self.folder = Some(folder);
@@ -145,6 +150,66 @@ impl Devices for Served {
     fn operations(&mut self, _: &mut Guest, device: usize) -> Result<u64, String> {
         let server = self.servers.get(device).ok_or("no such device")?;
         server.inspect().map(|state| operations(&state)).map_err(|error| error.to_string())
+    }
+}
+
+/// A model whose function does not have its MSI-X capability, so that drivers use INTx.
+struct WithoutMsix {
+    identity: Identity,
+    model: Box<dyn DeviceModel>,
+}
+
+impl WithoutMsix {
+    fn wrap(model: Box<dyn DeviceModel>) -> Box<dyn DeviceModel> {
+        let mut identity = model.identity().clone();
+        identity.capabilities.retain(|capability| !matches!(capability, Capability::Msix { .. }));
+        Box::new(Self { identity, model })
+    }
+}
+
+impl DeviceModel for WithoutMsix {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn read(
+        &mut self,
+        bus: &mut dyn Bus,
+        bar: Bar,
+        offset: u64,
+        data: &mut [u8],
+    ) -> Result<(), AccessError> {
+        self.model.read(bus, bar, offset, data)
+    }
+
+    fn write(
+        &mut self,
+        bus: &mut dyn Bus,
+        bar: Bar,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), AccessError> {
+        self.model.write(bus, bar, offset, data)
+    }
+
+    fn poll(&mut self, bus: &mut dyn Bus, budget: u32) -> Progress {
+        self.model.poll(bus, budget)
+    }
+
+    fn park(&mut self, bus: &mut dyn Bus) -> Progress {
+        self.model.park(bus)
+    }
+
+    fn finish(&mut self, bus: &mut dyn Bus, done: FinishedJob) {
+        self.model.finish(bus, done);
+    }
+
+    fn reset(&mut self, kind: ResetKind) {
+        self.model.reset(kind);
+    }
+
+    fn inspect(&self) -> State {
+        self.model.inspect()
     }
 }
 

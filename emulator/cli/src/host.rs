@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use understudy_catalog::{CatalogError, DEVICES, Device, find};
+use understudy_device::DeviceModel;
 use understudy_pci::PciFunction;
 use understudy_server::{BindError, DeviceServer, Options};
 
@@ -37,9 +38,18 @@ pub(crate) fn serve(
     device: &Device,
     parameters: Value,
     path: &Path,
+    options: Options,
 ) -> Result<DeviceServer, HostError> {
-    let function = PciFunction::new(device.build(parameters)?)?;
-    Ok(DeviceServer::bind(path, function, Options::default())?)
+    bind(device.build(parameters)?, path, options)
+}
+
+/// Serves a model at a path.
+pub(crate) fn bind(
+    model: Box<dyn DeviceModel>,
+    path: &Path,
+    options: Options,
+) -> Result<DeviceServer, HostError> {
+    Ok(DeviceServer::bind(path, PciFunction::new(model)?, options)?)
 }
 
 impl HostError {

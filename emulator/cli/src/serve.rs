@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf, absolute};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use understudy_server::DeviceServer;
+use understudy_server::{DeviceServer, Options};
 
 use crate::cli::ServeArgs;
 use crate::config::{self, Wanted, numbered};
@@ -49,7 +49,7 @@ struct Served {
 impl Served {
     fn start(wanted: Wanted) -> Result<Self, Failure> {
         let Wanted { device, parameters, socket } = wanted;
-        let server = host::serve(device, parameters, &socket)
+        let server = host::serve(device, parameters, &socket, Options::default())
             .map_err(|error| error.into_failure(&socket))?;
         let pci_id = format!("{:04x}:{:04x}", device.vendor_id, device.device_id);
         let control = ControlSocket::bind(&server, device.name, &pci_id)?;

@@ -3,6 +3,7 @@
 //! `cargo test -p understudy --features broken --test broken`
 
 #[cfg(test)]
+#[expect(dead_code, reason = "shared with tests that use more of it")]
 mod common;
 
 use common::Understudy;

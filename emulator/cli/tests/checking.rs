@@ -1,6 +1,7 @@
 //! `check` on the models of this build.
 
 #[cfg(test)]
+#[expect(dead_code, reason = "shared with tests that use more of it")]
 mod common;
 
 use std::os::unix::net::UnixListener;
@@ -29,7 +30,8 @@ fn every_model_passes_every_check() {
 #[test]
 fn a_part_is_chosen_by_id_and_reported_where_asked() {
     let understudy = Understudy::new();
-    let arguments = ["check", "virtio-crypto", "--only", "vfio-user/version", "--only", "pci/6.2.1/1"];
+    let arguments =
+        ["check", "virtio-crypto", "--only", "vfio-user/version", "--only", "pci/6.2.1/1"];
     let done = understudy.run(&[&arguments[..], &["--report-dir", "a/b"]].concat());
     assert_eq!(done.code, 0, "{}", done.stderr);
     assert!(done.stdout.contains("vfio-user/version/15"));

@@ -7,22 +7,22 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A working directory, and the program in it.
-pub struct Understudy(tempfile::TempDir);
+pub(crate) struct Understudy(tempfile::TempDir);
 
 /// What came of a run.
-pub struct Done {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Done {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Understudy {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
     /// A path in the working directory.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         // As the program sees it: without links.
         self.0.path().canonicalize().unwrap().join(name)
     }
@@ -35,7 +35,7 @@ impl Understudy {
     }
 
     /// Runs it to its end.
-    pub fn run(&self, arguments: &[&str]) -> Done {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Done {
         let output = self.command(arguments).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Done {
@@ -46,10 +46,9 @@ impl Understudy {
     }
 
     /// Starts `serve` and waits until it serves.
-    pub fn serve(&self, arguments: &[&str]) -> Serving {
+    pub(crate) fn serve(&self, arguments: &[&str]) -> Serving {
         let arguments = [&["serve"], arguments].concat();
-        let mut child =
-            self.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = self.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut said = String::new();
         let mut reader = BufReader::new(child.stdout.take().unwrap());
         // The announcement ends with the last line of QEMU's arguments: the only one that does not
@@ -67,19 +66,19 @@ impl Understudy {
 }
 
 /// A server that runs until it is stopped.
-pub struct Serving {
+pub(crate) struct Serving {
     child: Child,
     said: String,
 }
 
 impl Serving {
     /// What it printed when it was ready.
-    pub fn announcement(&self) -> &str {
+    pub(crate) fn announcement(&self) -> &str {
         &self.said
     }
 
     /// Sends SIGTERM; returns the exit code.
-    pub fn stop(mut self) -> i32 {
+    pub(crate) fn stop(mut self) -> i32 {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).unwrap();
         self.child.wait().unwrap().code().expect("ended by a signal")
@@ -95,7 +94,7 @@ impl Drop for Serving {
 }
 
 /// The one line that a failed run printed.
-pub fn line(stderr: &str) -> String {
+pub(crate) fn line(stderr: &str) -> String {
     assert!(stderr.starts_with("understudy: "), "{stderr}");
     assert!(stderr.ends_with('\n') && stderr.matches('\n').count() == 1, "{stderr}");
     stderr.trim_end().to_owned()
