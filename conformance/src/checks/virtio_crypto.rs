@@ -4,13 +4,16 @@
 //! check sends published vectors through it: `…/session/3` in sessions, `…/stateless/3` without.
 
 use understudy_client::vfio_user::SocketPlatform;
-use understudy_client::virtio_crypto::{CryptoError, Driver, Options, Status};
+use understudy_client::virtio_crypto::{
+    CryptoError, Driver, Operation, Options, Parameters, Status, Target,
+};
 
 use crate::{Check, Context, Stop};
 
 mod algorithms;
 mod config;
 mod data;
+mod ecdsa;
 mod rsa;
 mod sessions;
 
@@ -23,6 +26,7 @@ pub(super) const CHECKS: &[&[Check]] = &[
     algorithms::MACS,
     algorithms::AEADS,
     rsa::CHECKS,
+    ecdsa::CHECKS,
 ];
 
 type Crypto = Driver<SocketPlatform>;
@@ -61,4 +65,20 @@ fn refused<T>(result: Result<T, CryptoError>, what: &str, allowed: &[Status]) ->
         Err(CryptoError::Status(status)) => Err(Stop::fail(names(), format!("{status:?}"))),
         Err(CryptoError::Driver(error)) => Err(Stop::from(error).during(what)),
     }
+}
+
+/// Runs an operation in a session of its own, or stateless.
+fn run(
+    driver: &mut Crypto,
+    parameters: &Parameters,
+    operation: &Operation<'_>,
+    is_stateless: bool,
+) -> Result<Vec<u8>, CryptoError> {
+    if is_stateless {
+        return driver.run(Target::Stateless(parameters), operation);
+    }
+    let session = driver.create_session(parameters)?;
+    let result = driver.run(Target::Session(session), operation);
+    driver.destroy_session(session)?;
+    result
 }

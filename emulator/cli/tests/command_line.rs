@@ -6,7 +6,7 @@ mod common;
 
 use std::os::unix::net::UnixListener;
 
-use common::{Understudy, line};
+use common::{Understudy, line, names};
 
 #[test]
 fn help_is_complete_and_has_examples() {
@@ -69,14 +69,6 @@ fn wrong_command_lines_are_one_line_and_exit_2() {
         lines.push(format!("$ understudy {}\n{line}", arguments.join(" ")));
     }
     insta::assert_snapshot!(lines.join("\n"));
-}
-
-/// The devices' names as messages list them. What there is changes more often than what is said.
-fn names() -> String {
-    let json = Understudy::new().run(&["devices", "--json"]).stdout;
-    let devices: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let names = devices.as_array().unwrap().iter().map(|device| device["name"].as_str().unwrap());
-    names.collect::<Vec<_>>().join(", ")
 }
 
 #[test]

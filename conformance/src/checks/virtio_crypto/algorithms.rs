@@ -1,13 +1,12 @@
 //! Published vectors through every algorithm that is announced.
 
 use understudy_client::virtio_crypto::{
-    AeadKey, CipherKey, CryptoError, Direction, HashKey, MacKey, Operation, Parameters, Target,
-    service,
+    AeadKey, CipherKey, CryptoError, Direction, HashKey, MacKey, Operation, Parameters, service,
 };
 use understudy_engines::vectors::{Algorithm, Case, cases};
 use understudy_engines::{aead, cipher, hash, mac};
 
-use super::{Crypto, need_service, sessions_only, stateless};
+use super::{Crypto, need_service, run, sessions_only, stateless};
 use crate::verdict::expect_bytes;
 use crate::{Check, Context, Outcome, Stop};
 
@@ -118,22 +117,6 @@ fn device(ctx: &Context<'_>, kind: u32, number: u32, is_stateless: bool) -> Resu
         return Err(Stop::skip("the device does not announce the algorithm"));
     }
     Ok(driver)
-}
-
-/// Runs an operation in a session of its own, or stateless.
-fn run(
-    driver: &mut Crypto,
-    parameters: &Parameters,
-    operation: &Operation<'_>,
-    is_stateless: bool,
-) -> Result<Vec<u8>, CryptoError> {
-    if is_stateless {
-        return driver.run(Target::Stateless(parameters), operation);
-    }
-    let session = driver.create_session(parameters)?;
-    let result = driver.run(Target::Session(session), operation);
-    driver.destroy_session(session)?;
-    result
 }
 
 /// Compares a result with a vector's, naming the vector.

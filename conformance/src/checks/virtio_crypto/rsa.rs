@@ -1,14 +1,13 @@
 //! AKCIPHER: RSA (§5.9.7.8).
 
 use understudy_client::virtio_crypto::{
-    Akcipher, AkcipherKey, CryptoError, KeyKind, Operation, Parameters, Scheme, Status, Target,
-    akcipher, service,
+    Akcipher, AkcipherKey, KeyKind, Operation, Parameters, Scheme, Status, akcipher, service,
 };
 use understudy_engines::hash;
 use understudy_engines::rsa::Digest;
 use understudy_engines::vectors::{RsaKey, Signature, rsa_keys};
 
-use super::{Crypto, need_service, refused, sessions_only, stateless};
+use super::{Crypto, need_service, refused, run, sessions_only, stateless};
 use crate::verdict::expect_bytes;
 use crate::{Check, Context, Outcome, Stop};
 
@@ -117,21 +116,6 @@ fn digest(signature: &Signature) -> Result<(u32, Vec<u8>), Stop> {
 fn parameters(kind: KeyKind, padding: u32, hash: u32, key: &[u8]) -> Parameters {
     let scheme = Scheme::Rsa { padding, hash };
     Parameters::Akcipher(AkcipherKey { scheme, kind, key: key.to_vec() })
-}
-
-fn run(
-    driver: &mut Crypto,
-    parameters: &Parameters,
-    operation: &Operation<'_>,
-    is_stateless: bool,
-) -> Result<Vec<u8>, CryptoError> {
-    if is_stateless {
-        return driver.run(Target::Stateless(parameters), operation);
-    }
-    let session = driver.create_session(parameters)?;
-    let result = driver.run(Target::Session(session), operation);
-    driver.destroy_session(session)?;
-    result
 }
 
 /// A few signatures of each key: verification is cheap, so more of it than of signing.

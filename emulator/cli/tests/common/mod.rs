@@ -99,3 +99,11 @@ pub(crate) fn line(stderr: &str) -> String {
     assert!(stderr.ends_with('\n') && stderr.matches('\n').count() == 1, "{stderr}");
     stderr.trim_end().to_owned()
 }
+
+/// The devices' names as messages list them. What there is changes more often than what is said.
+pub(crate) fn names() -> String {
+    let json = Understudy::new().run(&["devices", "--json"]).stdout;
+    let devices: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let names = devices.as_array().unwrap().iter().map(|device| device["name"].as_str().unwrap());
+    names.collect::<Vec<_>>().join(", ")
+}
