@@ -125,7 +125,9 @@ impl EventLoop {
                 self.awake_until = now + self.patience.get();
             }
             turns = turns.wrapping_add(1);
-            if progress == Progress::More || now < self.awake_until {
+            // What was served may have left messages in the read buffer, of which the socket says
+            // nothing: only a turn that found nothing may be followed by sleep.
+            if active || progress == Progress::More || now < self.awake_until {
                 if turns.is_multiple_of(TURNS_UNTIL_LOOK) {
                     self.sleep(Progress::More);
                 }

@@ -1,5 +1,8 @@
 //! REGION_READ, REGION_WRITE and REGION_WRITE_MULTI.
 
+use std::time::Duration;
+
+use understudy_server::Options;
 use understudy_wire::{Command, Errno, Header, RegionWrite, WriteMulti};
 
 use crate::common::device::{self, ID, SHARED, SHARED_BAR, reg};
@@ -123,6 +126,20 @@ fn posted_writes_are_done_in_order_and_not_answered() {
     }
     peer.send(&bytes, &[]);
     assert_eq!(peer.reg(reg::SCRATCH), 999);
+}
+
+/// The socket says nothing of a message that was read together with the one before it.
+#[test]
+fn a_server_that_never_spins_does_not_sleep_on_what_it_has_read() {
+    let fixture = Fixture::with(Options { spin: Duration::ZERO, ..Options::default() });
+    let mut peer = fixture.enabled();
+    let mut bytes = Header::request(1, Command::REGION_WRITE, 36).posted().to_bytes().to_vec();
+    bytes.extend_from_slice(&access(0, reg::SCRATCH, 4));
+    bytes.extend_from_slice(&7u32.to_le_bytes());
+    bytes.extend_from_slice(&Header::request(2, Command::REGION_READ, 32).to_bytes());
+    bytes.extend_from_slice(&access(0, reg::SCRATCH, 4));
+    peer.send(&bytes, &[]);
+    assert_eq!(peer.receive().ok()[16..], 7u32.to_le_bytes());
 }
 
 fn multi(writes: &[RegionWrite<'_>]) -> Vec<u8> {
