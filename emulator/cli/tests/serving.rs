@@ -1,6 +1,7 @@
 //! `serve` and `inspect`: real processes, real sockets.
 
 #[cfg(test)]
+#[expect(dead_code, reason = "shared with tests that use more of it")]
 mod common;
 
 use std::io::{BufRead, BufReader, Write};
