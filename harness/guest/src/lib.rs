@@ -36,4 +36,4 @@ pub use guest::{Attachment, Booting, Config, Guest};
 pub use kit::{DEFAULT_FOLDER, FOLDER_VARIABLE, Kernel, Kit};
 pub use protocol::{Hello, Task};
 pub use report::{Report, StepReport, Verdict};
-pub use scenario::{Action, Devices, Scenario, Step, Work};
+pub use scenario::{Action, Devices, For, Scenario, Step, Wanted, Work};

@@ -22,10 +22,30 @@ pub struct Scenario {
     pub title: &'static str,
     /// The guest. Its devices are filled in from [`Scenario::devices`].
     pub config: Config,
-    /// How many devices it needs.
-    pub devices: usize,
+    /// The devices it needs.
+    pub devices: Wanted,
     /// The steps, in order. The first that does not pass ends the scenario.
     pub steps: Vec<Step>,
+}
+
+/// The devices that a scenario needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// How many.
+    pub count: usize,
+    /// Whether they have MSI-X; if not, drivers fall back to the interrupt line.
+    pub msix: bool,
+}
+
+/// Which kernels a step is for, by the first two numbers of their releases.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// All of them.
+    All,
+    /// Those before this version.
+    Before(u32, u32),
+    /// This version and those after it.
+    Since(u32, u32),
 }
 
 /// One step of a scenario.
@@ -37,6 +57,8 @@ pub struct Step {
     pub action: Action,
     /// What the devices must have done meanwhile, by their own count.
     pub work: Work,
+    /// The kernels that take this step; others go on with the next.
+    pub kernels: For,
 }
 
 /// What a step does.
@@ -65,11 +87,11 @@ pub enum Work {
 
 /// Whoever serves the devices of a scenario.
 pub trait Devices {
-    /// Gets `count` devices ready, fresh, for one guest.
+    /// Gets the wanted devices ready, fresh, for one guest.
     ///
     /// # Errors
     /// Why that cannot be, for people.
-    fn attach(&mut self, count: usize) -> Result<Vec<Attachment>, String>;
+    fn attach(&mut self, wanted: Wanted) -> Result<Vec<Attachment>, String>;
 
     /// How many operations a device (by its index in what [`Devices::attach`] returned) has
     /// completed since then: an ever-growing count.
@@ -82,7 +104,7 @@ pub trait Devices {
 impl Step {
     /// A step whose work is not counted.
     pub fn new(id: impl Into<String>, action: Action) -> Self {
-        Self { id: id.into(), action, work: Work::Any }
+        Self { id: id.into(), action, work: Work::Any, kernels: For::All }
     }
 
     /// A step that the agent performs, not counted.
@@ -95,12 +117,30 @@ impl Step {
     pub fn with_work(self, work: Work) -> Self {
         Self { work, ..self }
     }
+
+    /// The same step, for some kernels only.
+    #[must_use]
+    pub fn on(self, kernels: For) -> Self {
+        Self { kernels, ..self }
+    }
+}
+
+impl For {
+    fn includes(self, version: (u32, u32)) -> bool {
+        match self {
+            Self::All => true,
+            Self::Before(major, minor) => version < (major, minor),
+            Self::Since(major, minor) => version >= (major, minor),
+        }
+    }
 }
 
 impl Scenario {
     /// Boots the guest, takes it through the steps, and says what came of it.
     pub fn run(&self, kit: &Kit, kernel: &Kernel, seed: u64, devices: &mut dyn Devices) -> Report {
         let start = Instant::now();
+        let planned: Vec<&Step> =
+            self.steps.iter().filter(|step| step.kernels.includes(kernel.version())).collect();
         let mut steps = Vec::new();
         let booted = self.boot(kit, kernel, devices);
         let (mut guest, log, boot) = match booted {
@@ -110,7 +150,7 @@ impl Scenario {
         let boot_time = guest.as_ref().map_or_else(|| start.elapsed(), Guest::boot_time);
         steps.push(report("boot", boot_time, boot, Vec::new()));
         if let Some(guest) = &mut guest {
-            for step in &self.steps {
+            for step in &planned {
                 let start = Instant::now();
                 let (outcome, operations) = self.run_step(step, guest, devices);
                 steps.push(report(&step.id, start.elapsed(), outcome, operations));
@@ -126,7 +166,7 @@ impl Scenario {
             guest.as_ref().map_or(log, Guest::log)
         };
         // `boot` is one more than the scenario's own steps.
-        for step in self.steps.iter().skip(steps.len() - 1) {
+        for step in planned.iter().skip(steps.len() - 1) {
             let outcome = Err(Error::missing("not reached"));
             steps.push(report(&step.id, Duration::ZERO, outcome, Vec::new()));
         }
@@ -159,7 +199,7 @@ impl Scenario {
             return (act(&step.action, guest), Vec::new());
         }
         let mut count = |guest: &mut Guest| {
-            let counts = (0..self.devices).map(|device| devices.operations(guest, device));
+            let counts = (0..self.devices.count).map(|device| devices.operations(guest, device));
             counts.collect::<Result<Vec<u64>, String>>().map_err(Error::failed)
         };
         let before = match count(guest) {
@@ -218,6 +258,13 @@ fn report(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kernels_are_chosen_by_number() {
+        assert!(For::All.includes((0, 0)));
+        assert!(For::Before(7, 2).includes((6, 12)) && !For::Before(7, 2).includes((7, 2)));
+        assert!(For::Since(7, 2).includes((7, 10)) && !For::Since(7, 2).includes((7, 1)));
+    }
 
     #[test]
     fn work_is_judged_in_all_or_each() {

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use understudy_guest::virtio_crypto::{CIPHER_DRIVERS, QemuDevices, scenarios};
 use understudy_guest::{
-    Attachment, Booting, Config, Devices, Error, FOLDER_VARIABLE, Guest, Kernel, Kit, Task, Verdict,
+    Attachment, Booting, Config, Devices, Error, FOLDER_VARIABLE, Guest, Kernel, Kit, Task,
+    Verdict, Wanted,
 };
 
 const SEED: u64 = 1;
@@ -42,7 +43,7 @@ fn shell(script: &str) -> Task {
 fn scenarios_pass_with_qemus_own_device() {
     let kit = kit();
     for kernel in kit.kernels() {
-        for mut scenario in scenarios(kernel, CIPHER_DRIVERS, SEED) {
+        for mut scenario in scenarios(CIPHER_DRIVERS, SEED) {
             scenario.config.agent = config().agent;
             let report = scenario.run(&kit, kernel, SEED, &mut QemuDevices);
             println!("{report}");
@@ -55,8 +56,8 @@ fn scenarios_pass_with_qemus_own_device() {
 struct Idle;
 
 impl Devices for Idle {
-    fn attach(&mut self, count: usize) -> Result<Vec<Attachment>, String> {
-        QemuDevices.attach(count)
+    fn attach(&mut self, wanted: Wanted) -> Result<Vec<Attachment>, String> {
+        QemuDevices.attach(wanted)
     }
 
     fn operations(&mut self, _: &mut Guest, _: usize) -> Result<u64, String> {
@@ -69,7 +70,7 @@ impl Devices for Idle {
 #[ignore = "boots guests"]
 fn a_scenario_fails_if_the_device_did_nothing() {
     let kit = kit();
-    let mut scenario = scenarios(&kit.kernels()[0], CIPHER_DRIVERS, SEED).remove(0);
+    let mut scenario = scenarios(CIPHER_DRIVERS, SEED).remove(0);
     scenario.config.agent = config().agent;
     let report = scenario.run(&kit, &kit.kernels()[0], SEED, &mut Idle);
     let expected = "the devices completed [0] operations, not 1 in all";
