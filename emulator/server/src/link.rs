@@ -275,16 +275,22 @@ impl<C: Channel> Link<C> {
                 }
                 return Err(DmaFaultKind::Failed);
             }
-            let header = self.incoming.header;
-            if header.kind() != Kind::Reply || self.incoming.refused.is_some() {
+            let Message { header, refused, last, .. } = self.incoming;
+            if header.kind() != Kind::Reply || last {
                 self.queue_incoming()?;
+                if last {
+                    return Err(DmaFaultKind::Failed);
+                }
                 continue;
             }
             self.counters.messages += 1;
-            if (header.id, header.command) == (id, command) {
+            if (header.id, header.command) != (id, command) {
+                self.counters.stray_replies += 1;
+            } else if refused.is_some() {
+                return Err(self.bad_reply(None));
+            } else {
                 return Ok(());
             }
-            self.counters.stray_replies += 1;
         }
     }
 

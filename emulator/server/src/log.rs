@@ -32,4 +32,10 @@ impl Limiter {
         self.lines += 1;
         Some(std::mem::take(&mut self.suppressed))
     }
+
+    /// The same for details that are logged only if someone wants them, so that they do not use up
+    /// what is there for warnings otherwise.
+    pub(crate) fn admit_detail(&mut self) -> Option<u64> {
+        if tracing::enabled!(tracing::Level::DEBUG) { self.admit() } else { None }
+    }
 }

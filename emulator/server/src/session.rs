@@ -9,7 +9,7 @@ use understudy_wire::{
     Command, DeviceInfo, DeviceInfoFlags, DmaMap, DmaUnmap, Errno, GetIrqInfo, GetRegionInfo,
     GetRegionIoFds, Header, IrqAction, IrqData, IrqIndex, IrqInfo, IrqInfoFlags, Kind,
     RegionAccess, RegionCaps, RegionIndex, RegionInfo, RegionInfoFlags, RegionIoFds, Reply,
-    Request, SetIrqs, Side, SparseArea, Version, WriteMulti,
+    Request, SetIrqs, Side, SparseArea, Version, WireError, WriteMulti,
 };
 
 use crate::Options;
@@ -32,8 +32,34 @@ pub(crate) struct Session<C> {
     reply_file: Option<Bar>,
 }
 
+/// Why a request is refused.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    /// It is malformed.
+    #[error(transparent)]
+    Malformed(#[from] WireError),
+    /// It cannot be carried out.
+    #[error("{0}")]
+    Failed(Errno),
+}
+
+impl From<Errno> for Refusal {
+    fn from(errno: Errno) -> Self {
+        Self::Failed(errno)
+    }
+}
+
+impl Refusal {
+    fn errno(&self) -> Errno {
+        match self {
+            Self::Malformed(error) => error.errno,
+            Self::Failed(errno) => *errno,
+        }
+    }
+}
+
 /// What becomes of a request.
-type Outcome = Result<(), Errno>;
+type Outcome = Result<(), Refusal>;
 
 impl<C: Channel> Session<C> {
     pub(crate) fn new(function: PciFunction, options: &Options) -> rustix::io::Result<Self> {
@@ -135,7 +161,7 @@ impl<C: Channel> Session<C> {
         let mut message = std::mem::take(&mut self.message);
         let header = message.header;
         self.link.counters.messages += 1;
-        let result = if header.kind() == Kind::Reply && message.refused.is_none() {
+        let result = if header.kind() == Kind::Reply {
             // A reply is never answered, or two sides could do so for ever.
             self.link.stray_reply(header.id, header.command);
             Ok(())
@@ -156,16 +182,16 @@ impl<C: Channel> Session<C> {
         match self.answer(message) {
             Ok(()) if header.no_reply() => Ok(()),
             Ok(()) => self.send_reply(),
-            Err(errno) => {
+            Err(refusal) => {
                 self.link.counters.errors += 1;
-                if let Some(suppressed) = self.link.log.admit() {
-                    let command = header.command;
-                    tracing::debug!(%command, id = header.id, %errno, suppressed, "refused");
+                let Header { id, command, .. } = header;
+                if let Some(suppressed) = self.link.log.admit_detail() {
+                    tracing::debug!(%command, id, %refusal, suppressed, "request refused");
                 }
                 if header.no_reply() {
                     return Ok(());
                 }
-                let reply = Header::error_reply(header.id, header.command, errno).to_bytes();
+                let reply = Header::error_reply(id, command, refusal.errno()).to_bytes();
                 self.link.channel.as_mut().ok_or(Closed)?.send(&reply, None)
             }
         }
@@ -180,15 +206,14 @@ impl<C: Channel> Session<C> {
     fn answer(&mut self, message: &mut Message) -> Outcome {
         let header = message.header;
         if let Some(errno) = message.refused {
-            return Err(errno);
+            return Err(errno.into());
         }
         if (header.command == Command::VERSION) == self.negotiated {
-            return Err(Errno::INVAL);
+            return Err(Errno::INVAL.into());
         }
         let limits = self.offer.limits();
-        let request = Request::decode(Side::Client, &header, &message.payload, &limits)
-            .and_then(|request| request.check_fds(message.fds.len()).map(|()| request))
-            .map_err(|error| self.refuse(&error))?;
+        let request = Request::decode(Side::Client, &header, &message.payload, &limits)?;
+        request.check_fds(message.fds.len())?;
         let id = header.id;
         match request {
             Request::Version(version) => self.version(id, &version),
@@ -215,18 +240,11 @@ impl<C: Channel> Session<C> {
                 self.reply_with(id, &Reply::Reset)
             }
             // As the kernel answers a feature it does not know.
-            Request::Feature(_) => Err(Errno::NOTTY),
-            Request::MigDataRead(_) | Request::MigDataWrite(_) => Err(Errno::NOTSUP),
+            Request::Feature(_) => Err(Errno::NOTTY.into()),
+            Request::MigDataRead(_) | Request::MigDataWrite(_) => Err(Errno::NOTSUP.into()),
             // The server sends these; the codec has refused them.
-            Request::DmaRead(_) | Request::DmaWrite(..) => Err(Errno::INVAL),
+            Request::DmaRead(_) | Request::DmaWrite(..) => Err(Errno::INVAL.into()),
         }
-    }
-
-    fn refuse(&mut self, error: &understudy_wire::WireError) -> Errno {
-        if let Some(suppressed) = self.link.log.admit() {
-            tracing::debug!(%error, suppressed, "malformed request");
-        }
-        error.errno
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "ends the handlers, which return Outcome")]
@@ -236,8 +254,7 @@ impl<C: Channel> Session<C> {
     }
 
     fn version(&mut self, id: u16, request: &Version<'_>) -> Outcome {
-        let (agreed, reply) =
-            version::negotiate(&self.offer, request).map_err(|error| self.refuse(&error))?;
+        let (agreed, reply) = version::negotiate(&self.offer, request)?;
         self.link.set_limits(agreed.peer_max_data_xfer_size, agreed.max_dma_maps);
         self.negotiated = true;
         self.reply_with(id, &Reply::Version(reply.as_version()))
@@ -250,7 +267,7 @@ impl<C: Channel> Session<C> {
 
     fn dma_unmap(&mut self, id: u16, unmap: &DmaUnmap<'_>) -> Outcome {
         if unmap.bitmap.is_some() {
-            return Err(Errno::NOTSUP);
+            return Err(Errno::NOTSUP.into());
         }
         // What is in flight may still belong into the region.
         self.quiesce();
@@ -300,7 +317,7 @@ impl<C: Channel> Session<C> {
     fn region_io_fds(&mut self, id: u16, get: &GetRegionIoFds) -> Outcome {
         let max = self.offer.max_data_xfer_size;
         if self.region_size(get.index)? == 0 || get.argsz > max {
-            return Err(Errno::INVAL);
+            return Err(Errno::INVAL.into());
         }
         // No region has any: doorbells trap, or lie in shared areas.
         let mut scratch = Vec::new();
@@ -310,7 +327,7 @@ impl<C: Channel> Session<C> {
 
     fn irq_info(&mut self, id: u16, get: GetIrqInfo) -> Outcome {
         if get.index.0 >= IrqIndex::COUNT {
-            return Err(Errno::INVAL);
+            return Err(Errno::INVAL.into());
         }
         let count = self.link.interrupts.count(get.index);
         let mut flags = IrqInfoFlags::EVENTFD;
@@ -324,7 +341,7 @@ impl<C: Channel> Session<C> {
 
     fn set_irqs(&mut self, id: u16, set: &SetIrqs<'_>, fds: Vec<OwnedFd>) -> Outcome {
         let available = self.link.interrupts.count(set.index);
-        set.check_range(available).map_err(|error| self.refuse(&error))?;
+        set.check_range(available)?;
         match (set.action, set.data) {
             (IrqAction::Trigger, IrqData::Eventfd) => {
                 self.set_triggers(set.index, set.start, set.count, fds)?;
@@ -380,17 +397,18 @@ impl<C: Channel> Session<C> {
         mut fds: Vec<OwnedFd>,
     ) -> Outcome {
         if index != IrqIndex::INTX {
-            return Err(Errno::INVAL);
+            return Err(Errno::INVAL.into());
         }
         let control = fds.pop().map(Trigger::new).transpose()?;
-        self.link.interrupts.line.set(action == IrqAction::Mask, control).map_err(crate::errno)
+        self.link.interrupts.line.set(action == IrqAction::Mask, control).map_err(crate::errno)?;
+        Ok(())
     }
 
     /// Checks that an access lies within its region.
     fn check_access(&self, region: u32, offset: u64, count: u64) -> Outcome {
         let size = self.region_size(RegionIndex(region))?;
         if size == 0 || offset.checked_add(count).is_none_or(|end| end > size) {
-            return Err(Errno::INVAL);
+            return Err(Errno::INVAL.into());
         }
         Ok(())
     }
@@ -449,7 +467,7 @@ fn chosen<'a>(set: &SetIrqs<'a>) -> impl Iterator<Item = u16> + use<'a> {
 fn note<C: Channel>(link: &mut Link<C>, result: Result<(), AccessError>) {
     if let Err(error) = result {
         link.counters.access_errors += 1;
-        if let Some(suppressed) = link.log.admit() {
+        if let Some(suppressed) = link.log.admit_detail() {
             tracing::debug!(%error, suppressed, "access failed");
         }
     }

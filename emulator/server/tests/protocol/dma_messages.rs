@@ -219,6 +219,30 @@ fn wrong_replies_are_not_taken_for_data() {
     assert_eq!(fixture.server.counters().unwrap().stray_replies, 2);
 }
 
+/// Replies that are too large, or that break the stream, end the wait at once.
+#[test]
+fn impossible_replies_are_faults_at_once() {
+    let options = Options { dma_timeout: Duration::from_secs(3600), ..Options::default() };
+    let fixture = Fixture::with(options);
+    let mut peer = attach(&fixture, 4096);
+    peer.set_reg64(reg::SOURCE, BASE);
+    let id = peer.post(Command::REGION_READ, &access(0, reg::PEEK, 4), &[]);
+    let request = peer.receive();
+    let size = (1 << 20) + 33;
+    peer.send(&Header::reply(request.header.id, Command::DMA_READ, size).to_bytes(), &[]);
+    let reply = peer.receive();
+    assert_eq!(reply.header.id, id);
+    assert_eq!(reply.ok()[16..], fault_status(DmaFaultKind::Failed).to_le_bytes());
+    peer.send(&vec![0; size as usize - 16], &[]);
+    peer.check_in_step();
+    peer.post(Command::REGION_READ, &access(0, reg::PEEK, 4), &[]);
+    let request = peer.receive();
+    peer.send(&Header::reply(request.header.id, Command::DMA_READ, 3).to_bytes(), &[]);
+    assert_eq!(peer.receive().header.command, Command::REGION_READ);
+    assert!(peer.try_receive().is_none(), "the connection stays open");
+    fixture.attach_after(1).check_in_step();
+}
+
 /// A client that does not answer costs one time limit, not one for each access; when it answers
 /// after all, DMA works again.
 #[test]

@@ -2,9 +2,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
+use understudy_server::Options;
 use understudy_wire::{Command, Errno, Header, Request};
 
+use crate::common::device::reg;
 use crate::common::peer::{access, version};
 use crate::common::{Fixture, Peer, SOON};
 use crate::tracked_fd;
@@ -75,7 +78,12 @@ fn a_reply_to_nothing_is_ignored() {
     let reply = Header::reply(7, Command::DMA_READ, 20).to_bytes();
     peer.send(&[&reply[..], &[0; 4]].concat(), &[]);
     peer.check_in_step();
-    assert_eq!(fixture.server.counters().unwrap().stray_replies, 1);
+    // Nor is one answered that is too large.
+    let large = (1 << 20) + 33;
+    peer.send(&Header::reply(8, Command::DMA_WRITE, large).to_bytes(), &[]);
+    peer.send(&vec![0; large as usize - 16], &[]);
+    peer.check_in_step();
+    assert_eq!(fixture.server.counters().unwrap().stray_replies, 2);
 }
 
 #[test]
@@ -140,6 +148,26 @@ fn many_messages_may_come_at_once() {
     peer.send(&bytes, &[]);
     for id in 0..500 {
         assert_eq!(peer.receive().header.id, id, "replies are out of order");
+    }
+}
+
+/// Messages that arrive with one read are all served, though a turn of the server ends after a
+/// write, and though it sleeps as soon as it can.
+#[test]
+fn a_server_that_does_not_stay_awake_serves_all_that_came_at_once() {
+    let fixture = Fixture::with(Options { spin: Duration::ZERO, ..Options::default() });
+    let mut peer = fixture.enabled();
+    for round in 0..100u32 {
+        let mut bytes = Vec::new();
+        for value in 0..10 {
+            let write = [access(0, reg::SCRATCH, 4), (round + value).to_le_bytes().to_vec()];
+            let head = Header::request(1, Command::REGION_WRITE, 36).posted().to_bytes();
+            bytes.extend_from_slice(&[&head[..], &write.concat()].concat());
+        }
+        bytes.extend_from_slice(&Header::request(2, Command::REGION_READ, 32).to_bytes());
+        bytes.extend_from_slice(&access(0, reg::SCRATCH, 4));
+        peer.send(&bytes, &[]);
+        assert_eq!(peer.receive().ok()[16..], (round + 9).to_le_bytes());
     }
 }
 
@@ -233,10 +261,7 @@ fn a_posted_request_is_never_answered() {
 /// bounded amount of memory; the next one is served.
 #[test]
 fn a_client_that_never_reads_is_disconnected() {
-    let options = understudy_server::Options {
-        send_timeout: std::time::Duration::from_millis(200),
-        ..Default::default()
-    };
+    let options = Options { send_timeout: Duration::from_millis(200), ..Options::default() };
     let fixture = Fixture::with(options);
     let mut peer = fixture.attach();
     peer.stream.set_nonblocking(true).unwrap();
