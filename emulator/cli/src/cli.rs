@@ -173,7 +173,7 @@ pub(crate) struct GuestArgs {
     pub(crate) list: bool,
 
     /// Seconds that one guest may run.
-    #[arg(long, value_name = "SECONDS", default_value = "180", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     pub(crate) timeout: Duration,
 
     /// Where all random contents start.

@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use indicatif::ProgressBar;
 use serde_json::Value;
 use understudy_catalog::Device;
 use understudy_device::{
@@ -34,7 +36,9 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
     for kernel in kernels {
         for scenario in &scenarios {
             let mut devices = Served::new(device);
+            let spinner = spinner(&format!("{} on {}", scenario.id, kernel.release()));
             let report = scenario.run(&kit, kernel, args.seed, &mut devices);
+            spinner.finish_and_clear();
             print(&format!("{report}{}", devices.evidence()))?;
             if report.passed() {
                 passed += 1;
@@ -45,6 +49,13 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
     }
     print(&format!("{} on {}: {passed} passed, {failed} failed\n", device.name, args.kernel))?;
     Ok(failed == 0 && passed > 0)
+}
+
+/// On a terminal only: indicatif draws nothing elsewhere.
+fn spinner(what: &str) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
+    spinner.enable_steady_tick(Duration::from_millis(200));
+    spinner
 }
 
 /// The scenarios of a device that were asked for.
@@ -110,19 +121,21 @@ fn script() -> Option<PathBuf> {
 struct Served {
     device: &'static Device,
     servers: Vec<DeviceServer>,
+    /// Each device's state when it was last asked for its operations. A device is as new once its
+    /// guest has gone.
+    seen: Vec<State>,
     folder: Option<tempfile::TempDir>,
 }
 
 impl Served {
     fn new(device: &'static Device) -> Self {
-        Self { device, servers: Vec::new(), folder: None }
+        Self { device, servers: Vec::new(), seen: Vec::new(), folder: None }
     }
 
     /// What the devices have done, by their own count.
     fn evidence(&self) -> String {
         let mut out = String::new();
-        for (index, server) in self.servers.iter().enumerate() {
-            let Ok(state) = server.inspect() else { continue };
+        for (index, state) in self.seen.iter().enumerate() {
             let done = state.counters.iter().filter(|counter| counter.value > 0);
             let done: Vec<_> = done.map(|c| format!("{}={}", c.name, c.value)).collect();
             let _ = writeln!(out, "  {} {index}: {}", self.device.name, done.join(" "));
@@ -134,6 +147,7 @@ impl Served {
 impl Devices for Served {
     fn attach(&mut self, wanted: Wanted) -> Result<Vec<Attachment>, String> {
         self.servers.clear();
+        self.seen = vec![State::default(); wanted.count];
         let folder = tempfile::Builder::new().prefix("understudy-").tempdir();
         let folder = folder.map_err(|error| error.to_string())?;
         for index in 0..wanted.count {
@@ -149,7 +163,12 @@ impl Devices for Served {
 
     fn operations(&mut self, _: &mut Guest, device: usize) -> Result<u64, String> {
         let server = self.servers.get(device).ok_or("no such device")?;
-        server.inspect().map(|state| operations(&state)).map_err(|error| error.to_string())
+        let state = server.inspect().map_err(|error| error.to_string())?;
+        let count = operations(&state);
+        if let Some(seen) = self.seen.get_mut(device) {
+            *seen = state;
+        }
+        Ok(count)
     }
 }
 
