@@ -315,7 +315,7 @@ impl Compression {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0, self.command, SERVICE_COMPRESSION, VALID];
         bytes.extend((u16::from(self.state.is_some()) << 2).to_le_bytes());
-        bytes.extend([CONTENT_INLINE | u8::from(self.buffers.lists) * LISTS, 0]);
+        bytes.extend([CONTENT_INLINE | (u8::from(self.buffers.lists) * LISTS), 0]);
         let direction = u32::from(self.command == command::DECOMPRESS);
         bytes.extend((direction << 4 | self.depth << 28).to_le_bytes());
         bytes.extend([0; 12]);
