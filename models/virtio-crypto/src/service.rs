@@ -11,8 +11,9 @@ use understudy_ring::{Cursor, SgError};
 
 use crate::layout::Status;
 
-/// Bytes that streams pass through at a time: small enough to stay in the first-level cache along
-/// with what the engines need, and a multiple of every cipher's block.
+/// Bytes that streams pass through at a time, in and out: a multiple of every cipher's block that
+/// stays in the first-level cache. 4, 8 and 16 KiB measure alike; what counts is that there are
+/// two copies, which AES-CBC encryption hides and the modes that run blocks in parallel do not.
 pub(crate) const BOUNCE_LEN: usize = 16 << 10;
 
 /// Memory that requests use one after the other.
