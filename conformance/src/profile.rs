@@ -39,6 +39,9 @@ impl Profile {
         let deadline = Instant::now() + limit;
         let mut session = Session::start(Peer::connect(socket, deadline)?, deadline)?;
         let size = session.region_info(CONFIG)?.size.min(4096);
+        if size < 256 {
+            return Err(Stop::fail("config space of 256 bytes or more", size.to_string()));
+        }
         let mut config = Vec::new();
         for offset in (0..size).step_by(4) {
             config.extend(session.read(CONFIG, offset, 4)?);
@@ -48,7 +51,8 @@ impl Profile {
 
     fn of(config: Vec<u8>) -> Self {
         let mut capabilities = Vec::new();
-        let mut at = if le16(&config, 0x06) & 0x10 == 0 { 0 } else { config[0x34] & !3 };
+        let first = config.get(0x34).copied().unwrap_or_default();
+        let mut at = if le16(&config, 0x06) & 0x10 == 0 { 0 } else { first & !3 };
         // Longer than this, the chain is a loop.
         while at >= 0x40 && capabilities.len() < 48 {
             let Some(head) = config.get(usize::from(at)..usize::from(at) + 2) else { break };

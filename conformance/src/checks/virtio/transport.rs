@@ -164,7 +164,8 @@ fn structure(ctx: &Context<'_>, kind: u8) -> Result<Structure, Stop> {
 
 fn discovery(ctx: &mut Context<'_>) -> Outcome {
     let config = &ctx.profile.config;
-    expect(config[0x08] >= 1, "Revision ID of 1 or more", || config[0x08].to_string())?;
+    let revision = config.get(0x08).copied().unwrap_or_default();
+    expect(revision >= 1, "Revision ID of 1 or more", || revision.to_string())?;
     let subsystem = le16(config, 0x2e);
     expect(subsystem >= 0x40, "Subsystem ID of 40h or more", || format!("{subsystem:#x}"))
 }

@@ -132,7 +132,7 @@ fn read_only(ctx: &mut Context<'_>) -> Outcome {
     let is_device = |at: &usize| config.get(*at) == Some(&9) && config.get(at + 3) == Some(&4);
     let at = ctx.profile.capabilities.iter().map(|(_, at)| usize::from(*at)).find(is_device);
     let at = at.ok_or_else(|| crate::Stop::fail("a device configuration structure", "none"))?;
-    let bar = u32::from(config[at + 4]);
+    let bar = crate::bytes::le32(config, at + 4) & 0xff;
     let offset = u64::from(crate::bytes::le32(config, at + 8));
     let before: Vec<_> = words(&mut session, bar, offset)?;
     for word in 0..14 {
