@@ -317,7 +317,7 @@ impl Compression {
         bytes.extend((u16::from(self.state.is_some()) << 2).to_le_bytes());
         bytes.extend([CONTENT_INLINE | (u8::from(self.buffers.lists) * LISTS), 0]);
         let direction = u32::from(self.command == command::DECOMPRESS);
-        bytes.extend((direction << 4 | self.depth << 28).to_le_bytes());
+        bytes.extend(((direction << 4) | (self.depth << 28)).to_le_bytes());
         bytes.extend([0; 12]);
         bytes.extend(self.buffers.bytes());
         for word in [self.len, self.room, 0, 1, self.flags, 0] {
