@@ -125,14 +125,13 @@ impl EventLoop {
                 self.awake_until = now + self.patience.get();
             }
             turns = turns.wrapping_add(1);
-            // What was served may have left messages in the read buffer, of which the socket says
-            // nothing: only a turn that found nothing may be followed by sleep.
-            if active || progress == Progress::More || now < self.awake_until {
+            let busy = progress == Progress::More || self.session.can_serve();
+            if busy || now < self.awake_until {
                 if turns.is_multiple_of(TURNS_UNTIL_LOOK) {
                     self.sleep(Progress::More);
                 }
-                if progress != Progress::More {
-                    // Only waiting; the client may be waiting for this processor.
+                if !busy {
+                    // The client may be waiting for this processor.
                     sched_yield();
                 }
                 continue;
@@ -245,9 +244,7 @@ impl EventLoop {
             .and_then(Connection::congested_since)
             .map(|since| (since + self.options.send_timeout).saturating_duration_since(now));
         let accept = self.accept_after.map(|after| after.saturating_duration_since(now));
-        // Requests that arrived during DMA make no descriptor readable.
-        let queued = self.session.link.has_queued().then_some(Duration::ZERO);
-        [work, congested, accept, queued].into_iter().flatten().min()
+        [work, congested, accept].into_iter().flatten().min()
     }
 
     fn handle(&mut self, source: u64) {

@@ -57,6 +57,10 @@ impl Channel for Script<'_> {
         Ok(false)
     }
 
+    fn has_message(&self) -> bool {
+        self.reader.missing() == 0
+    }
+
     fn is_congested(&self) -> bool {
         false
     }

@@ -163,9 +163,12 @@ impl<C: Channel> Link<C> {
         self.channel.as_mut().ok_or(Closed)?.receive(into)
     }
 
-    /// Whether requests wait that arrived during DMA.
-    pub(crate) fn has_queued(&self) -> bool {
-        !self.queued.is_empty()
+    /// Whether there is something to serve that no descriptor tells of: a message that was read
+    /// already, from a client that takes replies, or a connection given up during DMA.
+    pub(crate) fn can_serve(&self) -> bool {
+        self.channel.as_ref().is_none_or(|channel| {
+            !channel.is_congested() && (channel.has_message() || !self.queued.is_empty())
+        })
     }
 
     /// A reply that nothing waits for, except perhaps as a sign of life.

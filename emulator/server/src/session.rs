@@ -102,8 +102,8 @@ impl<C: Channel> Session<C> {
         self.attached
     }
 
-    /// Serves up to `limit` messages that are there, and none after one that may have given the
-    /// function work. Returns how many.
+    /// Serves up to `limit` messages that come with one read, and none after one that may have
+    /// given the function work. Returns how many.
     pub(crate) fn serve(&mut self, limit: usize) -> Result<usize, Closed> {
         for served in 1..=limit {
             // A client that does not take replies gets no more of them.
@@ -114,11 +114,17 @@ impl<C: Channel> Session<C> {
             }
             let command = self.message.header.command;
             self.serve_one()?;
-            if matches!(command, Command::REGION_WRITE | Command::REGION_WRITE_MULTI) {
+            let is_write = matches!(command, Command::REGION_WRITE | Command::REGION_WRITE_MULTI);
+            if is_write || !self.can_serve() {
                 return Ok(served);
             }
         }
         Ok(limit)
+    }
+
+    /// Whether [`Session::serve`] has something to do, whatever the socket says.
+    pub(crate) fn can_serve(&self) -> bool {
+        self.attached && self.link.can_serve()
     }
 
     /// Lets the function work on up to `budget` queue entries.

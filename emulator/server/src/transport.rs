@@ -96,6 +96,9 @@ pub(crate) trait Channel {
     /// Waits until a message may have arrived. `false` when there is no more time.
     fn wait(&mut self, until: Instant) -> Result<bool, Closed>;
 
+    /// Whether a whole message has been read that [`Channel::receive`] has not returned yet.
+    fn has_message(&self) -> bool;
+
     /// Whether the client has yet to take earlier messages.
     fn is_congested(&self) -> bool;
 }
@@ -319,6 +322,10 @@ impl Channel for Connection {
         let result = result.and_then(|()| if writable { self.flush() } else { Ok(()) });
         self.sticky(result)?;
         Ok(true)
+    }
+
+    fn has_message(&self) -> bool {
+        self.reader.missing() == 0
     }
 
     fn is_congested(&self) -> bool {

@@ -292,7 +292,11 @@ fn the_server_may_stop_while_it_waits() {
 /// Requests are kept while the server waits, but not without end.
 #[test]
 fn a_flood_of_requests_during_dma_ends_the_connection() {
-    let options = Options { dma_timeout: Duration::from_secs(3600), ..Options::default() };
+    let options = Options {
+        spin: Duration::ZERO,
+        dma_timeout: Duration::from_secs(3600),
+        ..Options::default()
+    };
     let fixture = Fixture::with(options);
     let mut peer = attach(&fixture, 4096);
     peer.set_reg64(reg::SOURCE, BASE);
