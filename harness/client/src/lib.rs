@@ -5,7 +5,7 @@
 //! 1.3 (§2.7, §2.8, §4.1, §5.9), from the specification and share no code with the models, so that
 //! a test compares two readings of it.
 //!
-//! - [`platform`]: the trait, and [`Access`](platform::Access) helpers on top of it.
+//! - [`platform`]: the trait, and [`Access`] helpers on top of it.
 //! - [`vfio_user`]: the client, and the platform over a socket.
 //! - [`simulation`]: the platform in a deterministic simulation.
 //! - [`pci`]: discovery, BARs, MSI-X.

@@ -1,7 +1,7 @@
 //! A virtio driver's transport and rings (virtio 1.3 §2 and §4.1).
 //!
 //! - [`Device`]: the modern PCI transport: structures, features, status, queues, notifications.
-//! - [`Queue`]: a virtqueue, [split](split) or [packed](packed), with direct or indirect
+//! - [`Queue`]: a virtqueue, split or packed, with direct or indirect
 //!   descriptors and with event flags or event index.
 //!
 //! Nothing that a driver must remember is read back from memory that the device can write.
