@@ -59,8 +59,9 @@ impl Default for Config {
             qemu_arguments: Vec::new(),
             devices: Vec::new(),
             agent: None,
-            boot_limit: Duration::from_secs(60),
-            total_limit: Duration::from_secs(180),
+            // Idle hosts boot in 4 seconds; hosts that build at the same time took over 60.
+            boot_limit: Duration::from_secs(120),
+            total_limit: Duration::from_secs(300),
         }
     }
 }
