@@ -446,6 +446,7 @@ impl Response {
             Failure::Invalid => self.status |= status::INVALID,
             Failure::Mismatch => {}
             Failure::Fault => self.error = error::ENDPOINT,
+            Failure::Codec(code) => self.error = code,
         }
     }
 
@@ -460,7 +461,7 @@ impl Response {
             Ok(()) => (0, error::NONE),
             Err(Failure::Unsupported) => (status::PUBLIC_KEY, error::FATAL),
             Err(Failure::Fault) => (status::PUBLIC_KEY, error::ENDPOINT),
-            Err(Failure::Invalid | Failure::Mismatch) => (status::PUBLIC_KEY, error::NONE),
+            Err(_) => (status::PUBLIC_KEY, error::NONE),
         };
         let [source, destination] = tables;
         Self {

@@ -28,6 +28,8 @@ pub(crate) enum Failure {
     Mismatch,
     /// Guest memory could not be accessed.
     Fault,
+    /// Compression stopped, with this error code.
+    Codec(i8),
 }
 
 impl From<DmaFault> for Failure {

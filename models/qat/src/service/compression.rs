@@ -195,8 +195,7 @@ impl Pending {
         }
         count(response, consumed, data.len(), checksums);
         if consumed as u64 != u64::from(self.request.len.get()) {
-            response.status |= status::COMPRESSION;
-            response.error = error::OVERFLOW;
+            return Err(Failure::Codec(error::OVERFLOW));
         }
         Ok(consumed as u64)
     }
@@ -209,26 +208,17 @@ impl Pending {
         streams: &mut Streams,
     ) -> Result<u64, Failure> {
         let Decompressed { result, data, checksums, stream } = inflated;
-        let Inflated { consumed, produced, progress } = match result {
-            Ok(inflated) => inflated,
-            Err(defect) => {
-                response.status |= status::COMPRESSION;
-                response.error = code(defect);
-                return Ok(0);
-            }
-        };
+        let Inflated { consumed, produced, progress } =
+            result.map_err(|defect| Failure::Codec(code(defect)))?;
         self.destination.cursor().write(bus, &data)?;
         count(response, consumed, produced, checksums);
+        if let (Some(key), true) = (self.stream, progress != Progress::End) {
+            streams.put(key, stream);
+        }
         match progress {
             Progress::End => response.status |= status::END_OF_LAST_BLOCK,
             Progress::NeedsInput => {}
-            Progress::NeedsRoom => {
-                response.status |= status::COMPRESSION;
-                response.error = error::OVERFLOW;
-            }
-        }
-        if let (Some(key), true) = (self.stream, progress != Progress::End) {
-            streams.put(key, stream);
+            Progress::NeedsRoom => return Err(Failure::Codec(error::OVERFLOW)),
         }
         Ok(produced as u64)
     }
