@@ -13,7 +13,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use understudy_device::DeviceModel;
-use understudy_virtio_crypto::{Parameters, VirtioCrypto};
+use understudy_qat::Qat;
+use understudy_virtio_crypto::VirtioCrypto;
 
 /// A driver that runs on a model unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -96,7 +97,9 @@ pub fn find(name: &str) -> Result<&'static Device, CatalogError> {
 }
 
 /// Every device there is a model of.
-pub static DEVICES: &[Device] = &[Device {
+pub static DEVICES: &[Device] = &[VIRTIO_CRYPTO, QAT];
+
+const VIRTIO_CRYPTO: Device = Device {
     name: "virtio-crypto",
     vendor_id: 0x1af4,
     device_id: 0x1054,
@@ -113,13 +116,41 @@ pub static DEVICES: &[Device] = &[Device {
         Driver { name: "virtio_crypto", from: "Linux" },
         Driver { name: "crypto_virtio", from: "DPDK" },
     ],
-    defaults: defaults::<Parameters>,
-    schema: schema::<Parameters>,
+    defaults: defaults::<understudy_virtio_crypto::Parameters>,
+    schema: schema::<understudy_virtio_crypto::Parameters>,
     build: |value| {
         let device = VirtioCrypto::new(parameters(value)?);
         Ok(Box::new(device.map_err(|error| CatalogError::Refused(error.into()))?))
     },
-}];
+};
+
+const QAT: Device = Device {
+    name: "qat",
+    vendor_id: 0x8086,
+    device_id: 0x37c9,
+    summary: "Intel QAT gen2 virtual function (C62x, C3xxx, DH895xCC): crypto, public key, deflate",
+    source: "Linux 6.12 drivers/crypto/intel/qat and DPDK 24.11 drivers/common/qat",
+    not_modelled: &[
+        "KASUMI, SNOW 3G, ZUC, AES-F8 and ARC4",
+        "messages in parts, and AES decryption with keys that the driver converted",
+        "binary curves, SM2, DSA, primality tests and RSA key generation",
+        "stateful compression and LZS",
+        "ring watermarks and heartbeat",
+    ],
+    drivers: &[
+        Driver { name: "qat_c62xvf", from: "Linux" },
+        Driver { name: "qat_c3xxxvf", from: "Linux" },
+        Driver { name: "qat_dh895xccvf", from: "Linux" },
+        Driver { name: "crypto_qat", from: "DPDK" },
+        Driver { name: "compress_qat", from: "DPDK" },
+    ],
+    defaults: defaults::<understudy_qat::Parameters>,
+    schema: schema::<understudy_qat::Parameters>,
+    build: |value| {
+        let device = Qat::new(parameters(value)?);
+        Ok(Box::new(device.map_err(|error| CatalogError::Refused(error.into()))?))
+    },
+};
 
 fn defaults<P: Default + Serialize>() -> Value {
     serde_json::to_value(P::default()).unwrap_or(Value::Null)
