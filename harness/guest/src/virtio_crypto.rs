@@ -41,14 +41,7 @@ const ONE: Wanted = Wanted { count: 1, msix: true };
 pub fn scenarios(drivers: &[&str], seed: u64) -> Vec<Scenario> {
     let drivers = drivers.iter().map(|&d| d.to_owned()).collect();
     let suite = Suite { drivers, seed };
-    vec![
-        suite.driver(),
-        suite.ecryptfs(),
-        suite.two_devices(),
-        suite.reboot(),
-        suite.unplug(),
-        suite.message_dma(),
-    ]
+    vec![suite.driver(), suite.ecryptfs(), suite.two_devices(), suite.reboot(), suite.unplug()]
 }
 
 struct Suite {
@@ -130,19 +123,6 @@ impl Suite {
             title: "a device without MSI-X is unplugged and plugged in again while the guest runs",
             config: config(),
             devices: Wanted { msix: false, ..ONE },
-            steps,
-        }
-    }
-
-    fn message_dma(&self) -> Scenario {
-        let mut steps = self.registration("first");
-        steps.extend(self.answers("first", 1));
-        steps.push(Step::perform("first-kernel-log", Task::KernelLog));
-        Scenario {
-            id: "message-dma",
-            title: "the device works on memory that it must ask QEMU for",
-            config: Config { shared_memory: false, ..config() },
-            devices: ONE,
             steps,
         }
     }
