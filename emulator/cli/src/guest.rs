@@ -232,8 +232,9 @@ impl DeviceModel for WithoutMsix {
     }
 }
 
-/// Requests completed: the sum of the device's `….requests` counters.
+/// Requests that encrypted or decrypted: what only the device can have done. Requests of queues
+/// and of other services are not counted.
 fn operations(state: &State) -> u64 {
-    let requests = state.counters.iter().filter(|counter| counter.name.ends_with(".requests"));
+    let requests = state.counters.iter().filter(|counter| counter.name.ends_with("crypt.requests"));
     requests.map(|counter| counter.value).sum()
 }
