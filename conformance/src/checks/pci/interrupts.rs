@@ -267,6 +267,8 @@ fn masked_vector(ctx: &mut Context<'_>) -> Outcome {
     let vector = vector(&rig);
     let msix = rig.device.function.msix.ok_or_else(|| Stop::skip("no MSI-X"))?;
     msix.mask(rig.platform(), vector, true)?;
+    // The write is posted, and the device may see the ring first: a read brings it home.
+    expect(!pending(&mut rig.device, vector)?, "the pending bit clear", || "set".into())?;
     use_one(&mut rig)?;
     expect(pending(&mut rig.device, vector)?, "the pending bit set", || "clear".into())?;
     no_interrupt(&mut rig, vector, "while the vector is masked")?;
