@@ -206,7 +206,9 @@ impl EventLoop {
         if !self.session.is_attached() {
             return Progress::Idle;
         }
-        progress.sooner(self.session.park())
+        let progress = progress.sooner(self.session.park());
+        // What arrived while the device read memory by messages is no longer in the socket.
+        if self.session.can_serve() { Progress::More } else { progress }
     }
 
     /// Sleeps until something happens, or not at all if there is more to do.

@@ -32,6 +32,8 @@ pub(crate) mod reg {
     pub(crate) const COPIES: u64 = 0x34;
     /// Reads SOURCE from client memory before it returns 4 bytes of it.
     pub(crate) const PEEK: u64 = 0x38;
+    /// While it is 1, the device reads SOURCE from client memory once before the host sleeps.
+    pub(crate) const PARK_PEEK: u64 = 0x3c;
     /// Nothing is there.
     pub(crate) const HOLE: u64 = 0x800;
 }
@@ -68,6 +70,7 @@ struct Registers {
     endless: bool,
     timer: Option<Nanos>,
     copies: u64,
+    park_peek: bool,
 }
 
 pub(crate) struct TestDevice {
@@ -140,6 +143,7 @@ impl TestDevice {
             reg::RAISE => bus.raise(Vector(u16::try_from(word).unwrap_or(u16::MAX))),
             reg::TIMER => now.timer = Some(bus.now().plus(value)),
             reg::ENDLESS => now.endless = word != 0,
+            reg::PARK_PEEK => now.park_peek = word != 0,
             _ => return None,
         }
         Some(())
@@ -220,6 +224,13 @@ impl DeviceModel for TestDevice {
             Some(at) => Progress::Until(at),
             None => Progress::Idle,
         }
+    }
+
+    fn park(&mut self, bus: &mut dyn Bus) -> Progress {
+        if std::mem::take(&mut self.now.park_peek) {
+            let _ = bus.dma_read(self.now.source, &mut [0; 4]);
+        }
+        Progress::Idle
     }
 
     fn finish(&mut self, bus: &mut dyn Bus, done: FinishedJob) {

@@ -6,7 +6,7 @@ use understudy_device::DmaFaultKind;
 use understudy_server::Options;
 use understudy_wire::{Command, DmaLayout, Errno, Header, Kind, Reply};
 
-use crate::common::device::{COPY, DONE, fault_status, reg};
+use crate::common::device::{COPY, DONE, ID, fault_status, reg};
 use crate::common::peer::{Answer, access};
 use crate::common::{Fixture, Peer, SOON};
 
@@ -310,4 +310,21 @@ fn a_flood_of_requests_during_dma_ends_the_connection() {
     peer.send(&flood, &[]);
     assert!(fixture.server.wait_detached(1, SOON), "the flood was kept");
     fixture.attach().check_in_step();
+}
+
+/// The device touches memory as the server goes to sleep. What the client asks meanwhile has left
+/// the socket by then, so nothing would wake the server for it.
+#[test]
+fn a_request_that_arrives_while_the_server_goes_to_sleep_is_answered() {
+    let fixture = Fixture::new();
+    let mut peer = attach(&fixture, 4096);
+    let mut memory = Memory::new(DmaLayout::Standard);
+    peer.set_reg64(reg::SOURCE, BASE);
+    peer.set_reg(reg::PARK_PEEK, 1);
+    let request = peer.receive();
+    assert_eq!(request.header.command, Command::DMA_READ);
+    let id = peer.post(Command::REGION_READ, &access(0, reg::ID, 4), &[]);
+    memory.serve(&mut peer, request);
+    let reply = memory.serve_until(&mut peer, id).ok();
+    assert_eq!(reply[16..], ID.to_le_bytes());
 }
