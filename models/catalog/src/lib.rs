@@ -12,9 +12,11 @@ use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use understudy_device::DeviceModel;
+use understudy_device::{DeviceModel, Vocabulary};
 use understudy_qat::Qat;
 use understudy_virtio_crypto::VirtioCrypto;
+
+mod vocabulary;
 
 /// A driver that runs on a model unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -42,6 +44,9 @@ pub struct Device {
     pub not_modelled: &'static [&'static str],
     /// Drivers that run on it unchanged.
     pub drivers: &'static [Driver],
+    /// What its queues hold, for fault plans and traces.
+    #[serde(skip)]
+    pub vocabulary: &'static Vocabulary,
     #[serde(skip)]
     defaults: fn() -> Value,
     #[serde(skip)]
@@ -116,6 +121,7 @@ const VIRTIO_CRYPTO: Device = Device {
         Driver { name: "virtio_crypto", from: "Linux" },
         Driver { name: "crypto_virtio", from: "DPDK" },
     ],
+    vocabulary: &vocabulary::VIRTIO_CRYPTO,
     defaults: defaults::<understudy_virtio_crypto::Parameters>,
     schema: schema::<understudy_virtio_crypto::Parameters>,
     build: |value| {
@@ -144,6 +150,7 @@ const QAT: Device = Device {
         Driver { name: "crypto_qat", from: "DPDK" },
         Driver { name: "compress_qat", from: "DPDK" },
     ],
+    vocabulary: &vocabulary::QAT,
     defaults: defaults::<understudy_qat::Parameters>,
     schema: schema::<understudy_qat::Parameters>,
     build: |value| {

@@ -177,6 +177,13 @@ pub trait Bus {
         Verdict::Pass
     }
 
+    /// Asked by the shared ring engine only, before it looks for an entry: whether the device may
+    /// take from this queue now. The default lets it.
+    fn may_fetch(&mut self, queue: u16) -> bool {
+        let _ = queue;
+        true
+    }
+
     /// Copies a part of a [`SharedArea`](crate::SharedArea), which the client may have mapped, into
     /// `into`. The client can change it at any time.
     ///

@@ -10,6 +10,7 @@
 //! - [`bus`]: DMA, interrupts, time, jobs and the tap points that faults hook.
 //! - [`model`]: the trait every device implements.
 //! - [`inspect`]: a model's state, named, for people and reports.
+//! - [`vocabulary`]: what faults and traces must know of a device's queues, as data.
 //!
 //! Not here: PCI config space and interrupt delivery (`understudy-pci`), rings and scatter-gather
 //! (`understudy-ring`), sockets and threads (`understudy-server`).
@@ -20,6 +21,7 @@ pub mod identity;
 pub mod inspect;
 pub mod model;
 pub mod registers;
+pub mod vocabulary;
 
 pub use bus::{
     Bus, DmaFault, DmaFaultKind, FinishedJob, InterruptMode, Job, JobId, JobOutput, Nanos, Tap,
@@ -31,4 +33,7 @@ pub use model::{AccessError, DeviceModel, Progress, ResetKind};
 pub use registers::{
     Access, Decoder, OutOfBlock, Register, RegisterBlock, RegisterFile, RegisterOps, RegisterRef,
     Width,
+};
+pub use vocabulary::{
+    Doorbell, FeatureWindow, Field, Named, Requests, ResetRegister, StatusPlace, Vocabulary,
 };

@@ -9,6 +9,7 @@ use understudy_device::{
 };
 
 use crate::config_space::{ConfigSpace, Effect};
+use crate::interpose::{Access, Action, Interposer, Region, Route, Signal};
 use crate::interrupts::Interrupts;
 use crate::msix::{Decoded, Part};
 use crate::registers::header;
@@ -28,7 +29,11 @@ struct Shell {
     jobs: BTreeSet<JobId>,
     stale_jobs: u64,
     function_resets: u64,
+    interposer: Option<Box<dyn Interposer>>,
 }
+
+/// Actions of an interposer in one go, so that it cannot keep the host to itself.
+const MAX_ACTIONS: usize = 64;
 
 /// What an access to a BAR reaches.
 enum Target {
@@ -51,6 +56,7 @@ impl PciFunction {
             jobs: BTreeSet::new(),
             stale_jobs: 0,
             function_resets: 0,
+            interposer: None,
         };
         Ok(Self { model, shell })
     }
@@ -79,12 +85,18 @@ impl PciFunction {
         data: &mut [u8],
     ) -> Result<(), AccessError> {
         let start = self.config_range(offset, data.len()).inspect_err(|_| data.fill(0xff))?;
+        let access = Access { region: Region::Config, offset, write: false };
+        if self.shell.route(host, access, data) == Route::Absorb {
+            return Ok(());
+        }
         if self.shell.config.touches_window(start, data.len()) {
             self.window_read(host);
         }
         for (byte, at) in data.iter_mut().zip(start..) {
             *byte = self.shell.config_byte(at);
         }
+        self.shell.answer(host, access, data);
+        self.act(host);
         Ok(())
     }
 
@@ -102,6 +114,20 @@ impl PciFunction {
         data: &[u8],
     ) -> Result<(), AccessError> {
         let start = self.config_range(offset, data.len())?;
+        if self.shell.interposer.is_some() {
+            let mut data = data.to_vec();
+            let access = Access { region: Region::Config, offset, write: true };
+            if self.shell.route(host, access, &mut data) != Route::Absorb {
+                self.write_config(host, start, &data);
+            }
+            self.act(host);
+        } else {
+            self.write_config(host, start, data);
+        }
+        Ok(())
+    }
+
+    fn write_config(&mut self, host: &mut dyn Host, start: usize, data: &[u8]) {
         for (byte, at) in data.iter().zip(start..) {
             if self.shell.config.write(at, *byte) == Effect::FunctionReset {
                 self.reset(ResetKind::Function);
@@ -111,7 +137,6 @@ impl PciFunction {
         if self.shell.config.touches_window(start, data.len()) {
             self.window_write(host);
         }
-        Ok(())
     }
 
     fn config_range(&self, offset: u64, len: usize) -> Result<usize, AccessError> {
@@ -156,7 +181,17 @@ impl PciFunction {
             data.fill(0xff);
             return Err(AccessError::Disabled);
         }
-        self.read(host, bar, offset, data)
+        if self.shell.interposer.is_none() {
+            return self.read(host, bar, offset, data);
+        }
+        let access = Access { region: Region::Bar(bar), offset, write: false };
+        if self.shell.route(host, access, data) == Route::Absorb {
+            return Ok(());
+        }
+        let result = self.read(host, bar, offset, data);
+        self.shell.answer(host, access, data);
+        self.act(host);
+        result
     }
 
     /// Writes a BAR.
@@ -173,7 +208,21 @@ impl PciFunction {
         if !self.shell.config.memory_enabled() {
             return Err(AccessError::Disabled);
         }
-        self.write(host, bar, offset, data)
+        if self.shell.interposer.is_none() {
+            return self.write(host, bar, offset, data);
+        }
+        let mut data = data.to_vec();
+        let access = Access { region: Region::Bar(bar), offset, write: true };
+        let result = match self.shell.route(host, access, &mut data) {
+            Route::Absorb => Ok(()),
+            Route::Pass => self.write(host, bar, offset, &data),
+            Route::Twice => {
+                let first = self.write(host, bar, offset, &data);
+                first.and(self.write(host, bar, offset, &data))
+            }
+        };
+        self.act(host);
+        result
     }
 
     fn read(
@@ -254,17 +303,92 @@ impl PciFunction {
 
     /// Lets the model work. See [`DeviceModel::poll`].
     pub fn poll(&mut self, host: &mut dyn Host, budget: u32) -> Progress {
-        self.model.poll(&mut Gate { host, shell: &mut self.shell }, budget)
+        if self.shell.interposer.is_none() {
+            return self.model.poll(&mut Gate { host, shell: &mut self.shell }, budget);
+        }
+        self.interposed(host, |model, bus| model.poll(bus, budget))
     }
 
     /// The host is about to sleep. See [`DeviceModel::park`].
     pub fn park(&mut self, host: &mut dyn Host) -> Progress {
-        self.model.park(&mut Gate { host, shell: &mut self.shell })
+        if self.shell.interposer.is_none() {
+            return self.model.park(&mut Gate { host, shell: &mut self.shell });
+        }
+        self.interposed(host, |model, bus| model.park(bus))
+    }
+
+    /// Lets the model work as far as the interposer does, and does what that has to be done.
+    fn interposed(
+        &mut self,
+        host: &mut dyn Host,
+        work: impl FnOnce(&mut dyn DeviceModel, &mut dyn Bus) -> Progress,
+    ) -> Progress {
+        self.act(host);
+        let now = host.now();
+        let may_work = self.shell.interposer.as_mut().is_none_or(|it| it.may_work(now));
+        let mut progress = Progress::Idle;
+        if may_work {
+            progress = work(self.model.as_mut(), &mut Gate { host, shell: &mut self.shell });
+        }
+        self.act(host);
+        let due = self.shell.interposer.as_ref().and_then(|it| it.next_due());
+        progress.sooner(due.map_or(Progress::Idle, Progress::Until))
+    }
+
+    /// Does what the interposer wants done now.
+    fn act(&mut self, host: &mut dyn Host) {
+        for _ in 0..MAX_ACTIONS {
+            let now = host.now();
+            let Some(action) = self.shell.interposer.as_mut().and_then(|it| it.due(now)) else {
+                return;
+            };
+            match action {
+                // What the function does not take is lost, as on the bus.
+                Action::Write { bar, offset, data } => {
+                    let _ = self.write(host, bar, offset, &data);
+                }
+                Action::Raise(vector) => {
+                    self.shell.interrupts.raise(&self.shell.config, host, vector);
+                }
+                Action::Line(on) => self.shell.interrupts.set_line(&self.shell.config, host, on),
+                Action::Dma { iova, data } => {
+                    if self.shell.config.master_enabled() {
+                        let _ = host.dma_write(iova, &data);
+                    }
+                }
+                Action::Reset => {
+                    self.shell.reset(ResetKind::Function);
+                    self.model.reset(ResetKind::Function);
+                }
+                Action::Finish(done) => self.give_back(host, done),
+            }
+        }
+    }
+
+    /// Puts an interposer in, or takes it out with `None`. Returns the one before.
+    pub fn interpose(&mut self, it: Option<Box<dyn Interposer>>) -> Option<Box<dyn Interposer>> {
+        std::mem::replace(&mut self.shell.interposer, it)
+    }
+
+    /// The interposer, if it is one of this type.
+    pub fn interposer<T: Interposer>(&mut self) -> Option<&mut T> {
+        let it: &mut dyn std::any::Any = self.shell.interposer.as_deref_mut()?;
+        it.downcast_mut()
     }
 
     /// Gives a finished job back to the model. One from before the last reset is dropped: the
     /// function remembers which jobs it handed out since then.
     pub fn finish(&mut self, host: &mut dyn Host, done: FinishedJob) {
+        let done = match &mut self.shell.interposer {
+            None => Some(done),
+            Some(it) => it.finish(host.now(), done),
+        };
+        if let Some(done) = done {
+            self.give_back(host, done);
+        }
+    }
+
+    fn give_back(&mut self, host: &mut dyn Host, done: FinishedJob) {
         if self.shell.jobs.remove(&done.id) {
             self.model.finish(&mut Gate { host, shell: &mut self.shell }, done);
         } else {
@@ -278,6 +402,10 @@ impl PciFunction {
     /// [`ResetKind::Function`] (FLR, VFIO `DEVICE_RESET`) keeps what PCI Express exempts from a
     /// Function Level Reset, counters, and the client's own interrupt masks.
     pub fn reset(&mut self, kind: ResetKind) {
+        let resets = self.shell.interposer.as_mut().is_none_or(|it| it.reset(kind));
+        if !resets && kind != ResetKind::PowerOn {
+            return;
+        }
         self.shell.reset(kind);
         self.model.reset(kind);
     }
@@ -336,6 +464,18 @@ impl PciFunction {
 }
 
 impl Shell {
+    /// Shows an access to the interposer, if there is one.
+    fn route(&mut self, host: &mut dyn Host, access: Access, data: &mut [u8]) -> Route {
+        self.interposer.as_mut().map_or(Route::Pass, |it| it.access(host, access, data))
+    }
+
+    /// Shows the answer to a read to the interposer, if there is one.
+    fn answer(&mut self, host: &mut dyn Host, access: Access, data: &mut [u8]) {
+        if let Some(it) = &mut self.interposer {
+            it.answer(host, access, data);
+        }
+    }
+
     fn deliver(&mut self, host: &mut dyn Host) {
         self.interrupts.deliver(&self.config, host);
     }
@@ -407,7 +547,11 @@ impl Gate<'_> {
 impl Bus for Gate<'_> {
     fn dma_read(&mut self, iova: u64, into: &mut [u8]) -> Result<(), DmaFault> {
         self.may_master(iova, into.len())?;
-        self.host.dma_read(iova, into).inspect_err(|fault| {
+        let result = match &mut self.shell.interposer {
+            None => self.host.dma_read(iova, into),
+            Some(it) => it.dma_read(self.host, iova, into),
+        };
+        result.inspect_err(|fault| {
             // A read that nobody answers ends in Unsupported Request (PCI Express 5.0 §7.5.1.1.4).
             // Writes are posted: their fate is not known.
             if fault.kind == DmaFaultKind::Unmapped {
@@ -418,7 +562,10 @@ impl Bus for Gate<'_> {
 
     fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), DmaFault> {
         self.may_master(iova, from.len())?;
-        self.host.dma_write(iova, from)
+        match &mut self.shell.interposer {
+            None => self.host.dma_write(iova, from),
+            Some(it) => it.dma_write(self.host, iova, from),
+        }
     }
 
     fn dma_fence(&mut self) {
@@ -426,10 +573,24 @@ impl Bus for Gate<'_> {
     }
 
     fn raise(&mut self, vector: Vector) {
+        let signal = match &mut self.shell.interposer {
+            None => Signal::Pass,
+            Some(it) => it.raise(self.host.now(), vector),
+        };
+        let vector = match signal {
+            Signal::Pass => vector,
+            Signal::Drop => return,
+            Signal::Instead(other) => other,
+        };
         self.shell.interrupts.raise(&self.shell.config, self.host, vector);
     }
 
     fn set_intx(&mut self, asserted: bool) {
+        if let Some(it) = &mut self.shell.interposer
+            && !it.line(self.host.now(), asserted)
+        {
+            return;
+        }
         self.shell.interrupts.set_line(&self.shell.config, self.host, asserted);
     }
 
@@ -448,7 +609,19 @@ impl Bus for Gate<'_> {
     }
 
     fn tap(&mut self, at: Tap, queue: u16, entry: &mut [u8]) -> Verdict {
-        self.host.tap(at, queue, entry)
+        let Some(it) = &mut self.shell.interposer else {
+            return self.host.tap(at, queue, entry);
+        };
+        let verdict = it.tap(self.host, at, queue, entry);
+        let of_host = self.host.tap(at, queue, entry);
+        if verdict == Verdict::Pass { of_host } else { verdict }
+    }
+
+    fn may_fetch(&mut self, queue: u16) -> bool {
+        match &mut self.shell.interposer {
+            None => true,
+            Some(it) => it.may_fetch(self.host.now(), queue),
+        }
     }
 
     fn shared_read(&mut self, bar: Bar, offset: u64, into: &mut [u8]) -> Result<(), DmaFault> {

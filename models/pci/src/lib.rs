@@ -6,6 +6,7 @@
 //! - [`Host`]: what a host gives a function: guest memory, clock, jobs, interrupt triggers.
 //! - [`PciFunction`]: the function: config space built from the [`Identity`], BARs, MSI, MSI-X and
 //!   INTx with their masks and pending bits, Bus Master Enable and Memory Space Enable.
+//! - [`Interposer`]: what may stand between the two and the driver: faults.
 //! - `registers`: header and capabilities as register tables. `config_space`: an image, write masks
 //!   and reset values made from them. `interrupts`, `msix`: what is masked, pending and sent.
 //!   `function`: routes accesses to these and the model, and gates what the model does.
@@ -25,6 +26,7 @@ use understudy_device::{Bar, DmaFault, Job, JobId, Nanos, Tap, Verdict};
 
 mod config_space;
 mod function;
+mod interpose;
 mod interrupts;
 mod msix;
 mod registers;
@@ -34,6 +36,7 @@ mod tests;
 
 pub use config_space::CONFIG_REGION;
 pub use function::PciFunction;
+pub use interpose::{Access, Action, Interposer, Region, Route, Signal};
 
 /// VFIO's names for a PCI function's interrupt kinds (`linux/vfio.h`, `VFIO_PCI_*_IRQ_INDEX`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

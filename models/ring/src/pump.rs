@@ -174,6 +174,9 @@ impl<R: Ring> Pump<R> {
             let mut entry = match self.entries.take_due(bus.now()) {
                 Some(entry) => entry,
                 None if self.entries.delayed.len() >= MAX_HELD => break,
+                None if !bus.may_fetch(self.queue) => {
+                    return Ok(self.entries.next_due().map_or(Next::Empty, Next::Until));
+                }
                 None => {
                     let mut entry = self.spare.pop().unwrap_or_default();
                     if !self.ring.fetch(bus, &mut entry)? {
@@ -207,6 +210,12 @@ impl<R: Ring> Pump<R> {
             Some(due) if due > bus.now() => Ok(Next::Until(due)),
             _ => Ok(Next::Again),
         }
+    }
+
+    /// Whether [`next`](Self::next) would look into the ring now. A host that is about to sleep asks
+    /// before it looks itself.
+    pub fn may_fetch(&self, bus: &mut dyn Bus) -> bool {
+        bus.may_fetch(self.queue)
     }
 
     /// Gives back the memory of an entry that is not needed any more.

@@ -553,10 +553,11 @@ impl<D: VirtioDevice> VirtioPci<D> {
                 progress = progress.sooner(Progress::Until(due));
             }
             let more = pump.has_ready()
-                || pump
-                    .ring_mut()
-                    .has_more(bus)
-                    .map_err(|error| Broken::Queue(queue.index, error))?;
+                || pump.may_fetch(bus)
+                    && pump
+                        .ring_mut()
+                        .has_more(bus)
+                        .map_err(|error| Broken::Queue(queue.index, error))?;
             if more && !stalled {
                 progress = Progress::More;
             }
