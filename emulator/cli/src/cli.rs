@@ -73,7 +73,9 @@ Examples:
 Examples:
   understudy guest virtio-crypto
   understudy guest virtio-crypto --kernel 6.12 --scenario ecryptfs
-  understudy guest virtio-crypto --list")]
+  understudy guest virtio-crypto --list
+  understudy guest virtio-crypto --kernel 6.12 --compare 5
+      How long requests take on our device and on QEMU's own, by turns.")]
     Guest(GuestArgs),
 
     /// Show the registers, queues and counters of a device that is being served.
@@ -171,6 +173,11 @@ pub(crate) struct GuestArgs {
     /// List the scenarios, and run none.
     #[arg(long)]
     pub(crate) list: bool,
+
+    /// Run no scenario; time requests on our device and on QEMU's own, in so many guests each.
+    #[arg(long, value_name = "ROUNDS", conflicts_with_all = ["scenario", "list"],
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) compare: Option<u32>,
 
     /// Seconds that one guest may run.
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]

@@ -18,7 +18,7 @@ use understudy_server::{DeviceServer, Options};
 
 use crate::cli::GuestArgs;
 use crate::failure::{Failure, Outcome};
-use crate::{host, print};
+use crate::{compare, host, print};
 
 pub(crate) fn run(args: &GuestArgs) -> Outcome {
     let device = host::device(&args.device)?;
@@ -32,6 +32,9 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
     let kernels = kit.select(&args.kernel).map_err(|error| {
         Failure::usage(error, "--kernel", "a version, a release, a suite, or all")
     })?;
+    if let Some(rounds) = args.compare {
+        return compare::run(device, &kit, &kernels, rounds, args.timeout);
+    }
     let (mut passed, mut failed) = (0, 0);
     for kernel in kernels {
         for scenario in &scenarios {
@@ -52,7 +55,7 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
 }
 
 /// On a terminal only: indicatif draws nothing elsewhere.
-fn spinner(what: &str) -> ProgressBar {
+pub(crate) fn spinner(what: &str) -> ProgressBar {
     let spinner = ProgressBar::new_spinner().with_message(what.to_owned());
     spinner.enable_steady_tick(Duration::from_millis(200));
     spinner
@@ -118,7 +121,7 @@ fn script() -> Option<PathBuf> {
 }
 
 /// Our devices for one guest after the other.
-struct Served {
+pub(crate) struct Served {
     device: &'static Device,
     servers: Vec<DeviceServer>,
     /// Each device's state when it was last asked for its operations. A device is as new once its
@@ -128,7 +131,7 @@ struct Served {
 }
 
 impl Served {
-    fn new(device: &'static Device) -> Self {
+    pub(crate) fn new(device: &'static Device) -> Self {
         Self { device, servers: Vec::new(), seen: Vec::new(), folder: None }
     }
 

@@ -19,6 +19,7 @@ use crate::failure::{Failure, Outcome};
 
 mod check;
 mod cli;
+mod compare;
 mod config;
 mod control;
 mod devices;

@@ -44,6 +44,22 @@ pub fn scenarios(drivers: &[&str], seed: u64) -> Vec<Scenario> {
     vec![suite.driver(), suite.ecryptfs(), suite.two_devices(), suite.reboot(), suite.unplug()]
 }
 
+/// Times the driver at each of the sizes in bytes and does nothing else; for kernels whose
+/// `AF_ALG` lets devices serve it.
+pub fn timing(drivers: &[&str], operations: u32, sizes: &[u32]) -> Scenario {
+    let suite = Suite { drivers: drivers.iter().map(|&d| d.to_owned()).collect(), seed: 0 };
+    let mut steps = suite.registration("first");
+    let task = Task::CbcTiming { driver: CBC.into(), operations, sizes: sizes.to_vec() };
+    steps.push(Step::perform("timing", task).with_work(Work::Total(operations.into())).on(AF_ALG));
+    Scenario {
+        id: "timing",
+        title: "how long single requests take",
+        config: config(),
+        devices: ONE,
+        steps,
+    }
+}
+
 struct Suite {
     drivers: Vec<String>,
     seed: u64,
