@@ -85,6 +85,20 @@ Examples:
   understudy inspect --socket /tmp/crypto.sock --json | jq .state.queues")]
     Inspect(InspectArgs),
 
+    /// List what can go wrong on purpose, check plans, and make it happen on a running server.
+    #[command(
+        after_help = "\
+Examples:
+  understudy faults list qat
+  understudy faults check fixtures/faults/lost-then-removed.json
+  understudy faults inject --socket /tmp/crypto.sock --fault completion-lost,nth=3
+  understudy faults show --socket /tmp/crypto.sock
+  understudy faults clear --socket /tmp/crypto.sock
+  The format: docs/faults.md.",
+        subcommand_required = true
+    )]
+    Faults(FaultsArgs),
+
     /// Print the JSON schema of a file that understudy reads or writes.
     #[command(after_help = "\
 Examples:
@@ -126,6 +140,84 @@ pub(crate) struct ServeArgs {
     /// Serve what this JSON file lists.
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) faults: FaultArgs,
+}
+
+/// What goes wrong on purpose.
+#[derive(Debug, Args)]
+pub(crate) struct FaultArgs {
+    /// Something that goes wrong: a kind and its settings (`completion-lost,nth=3`), or JSON. Can
+    /// be given several times.
+    #[arg(long, value_name = "FAULT")]
+    pub(crate) fault: Vec<String>,
+
+    /// A file of things that go wrong; see `understudy schema faults`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) faults: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FaultsArgs {
+    #[command(subcommand)]
+    pub(crate) command: FaultsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FaultsCommand {
+    /// List the kinds of faults, which devices have them, and why others do not.
+    List(FaultsListArgs),
+    /// Look for mistakes in a plan: one line for each.
+    Check {
+        /// The plan.
+        #[arg(value_name = "FILE")]
+        plan: PathBuf,
+        /// The device that it is for; without it, the plan's own, or each.
+        #[arg(long, value_name = "DEVICE")]
+        device: Option<String>,
+    },
+    /// Add faults to a device that is being served.
+    Inject {
+        /// The device's socket, as given to `understudy serve`.
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+        #[command(flatten)]
+        faults: FaultArgs,
+    },
+    /// Show the faults of a device that is being served, and what they did.
+    Show {
+        /// The device's socket, as given to `understudy serve`.
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End faults of a device that is being served.
+    Clear {
+        /// The device's socket, as given to `understudy serve`.
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+        /// Number of the fault; all without it.
+        #[arg(value_name = "ID")]
+        id: Option<u32>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FaultsListArgs {
+    /// The device, by name; all without it.
+    #[arg(value_name = "DEVICE")]
+    pub(crate) device: Option<String>,
+
+    /// Also list what plans can name: queues, opcodes, statuses, features, registers.
+    #[arg(long)]
+    pub(crate) names: bool,
+
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -212,6 +304,8 @@ pub(crate) enum SchemaOf {
     Config,
     /// What `check` writes as report.json.
     Report,
+    /// What `serve --faults` reads.
+    Faults,
 }
 
 #[derive(Debug, Args)]

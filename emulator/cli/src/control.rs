@@ -9,8 +9,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use understudy_device::State;
+use serde_json::{Value, json};
+use understudy_catalog::Device;
+use understudy_device::{State, Vocabulary};
+use understudy_faults::{Faults, Mistake, text};
 use understudy_server::{Control, Counters, DeviceServer};
 
 use crate::failure::Failure;
@@ -40,6 +42,9 @@ pub(crate) struct Request {
     pub(crate) id: Value,
     /// What is asked.
     pub(crate) method: Method,
+    /// What the method needs.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub(crate) params: Value,
 }
 
 /// What can be asked.
@@ -50,6 +55,12 @@ pub(crate) enum Method {
     Describe,
     /// Registers, queues and counters.
     Inspect,
+    /// Adds faults.
+    FaultsInject,
+    /// The faults there are, and what they did.
+    FaultsList,
+    /// Ends faults.
+    FaultsClear,
 }
 
 /// One line to a client.
@@ -96,7 +107,11 @@ pub(crate) struct ControlSocket {
 impl ControlSocket {
     /// Listens beside a device's socket. The device's own socket has shown that no other server is
     /// alive there, so what lies in the way was left behind.
-    pub(crate) fn bind(server: &DeviceServer, device: &str, pci_id: &str) -> Result<Self, Failure> {
+    pub(crate) fn bind(
+        server: &DeviceServer,
+        device: &Device,
+        pci_id: &str,
+    ) -> Result<Self, Failure> {
         let path = path_of(server.path());
         let failure = |what: &'static str| {
             let path = path.clone();
@@ -117,12 +132,13 @@ impl ControlSocket {
         let answers = Arc::new(Answers {
             description: Description {
                 protocol: PROTOCOL,
-                device: device.to_owned(),
+                device: device.name.to_owned(),
                 pci_id: pci_id.to_owned(),
                 socket: server.path().to_owned(),
                 attached: false,
             },
             control: server.control().clone(),
+            vocabulary: device.vocabulary,
             connections: AtomicUsize::new(0),
         });
         let stopping = Arc::new(AtomicBool::new(false));
@@ -178,6 +194,7 @@ fn accept(listener: &UnixListener, answers: &Arc<Answers>, stop: &AtomicBool) {
 struct Answers {
     description: Description,
     control: Control,
+    vocabulary: &'static Vocabulary,
     connections: AtomicUsize,
 }
 
@@ -215,10 +232,60 @@ impl Answers {
         let result = match request.method {
             Method::Describe => self.describe().and_then(to_value),
             Method::Inspect => self.inspect().and_then(to_value),
+            Method::FaultsInject => self.inject(request.params),
+            Method::FaultsList => self.faults(),
+            Method::FaultsClear => self.clear(request.params),
         };
         match result {
             Ok(result) => Answer { id: request.id, result: Some(result), error: None },
             Err(problem) => error(request.id, &problem),
+        }
+    }
+
+    fn inject(&self, params: Value) -> Result<Value, String> {
+        let Value::Object(mut params) = params else {
+            return Err("params: expected {\"plan\": ...}".to_owned());
+        };
+        let plan = params.remove("plan").unwrap_or_default();
+        let plan = text::plan_of(plan).map_err(|mistakes| lines(&mistakes))?;
+        let vocabulary = self.vocabulary;
+        let inject = move |device: &mut understudy_server::Device<'_>| {
+            Faults::inject_into(device.function, &plan, vocabulary)
+        };
+        let ids = self.control.call(inject).map_err(|e| e.to_string())?;
+        ids.map(|ids| json!({ "ids": ids })).map_err(|mistakes| lines(&mistakes))
+    }
+
+    fn faults(&self) -> Result<Value, String> {
+        let look = |device: &mut understudy_server::Device<'_>| {
+            let Some(faults) = device.function.interposer::<Faults>() else {
+                return json!({ "faults": [], "log": [] });
+            };
+            json!({ "faults": faults.list(), "log": faults.log().collect::<Vec<_>>() })
+        };
+        self.control.call(look).map_err(|e| e.to_string())
+    }
+
+    fn clear(&self, params: Value) -> Result<Value, String> {
+        let id = match params.get("id") {
+            None | Some(Value::Null) => None,
+            Some(id) => {
+                let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
+                Some(id.ok_or("params: id is no number of a fault")?)
+            }
+        };
+        let clear = move |device: &mut understudy_server::Device<'_>| {
+            let Some(faults) = device.function.interposer::<Faults>() else { return 0 };
+            let cleared = faults.clear(id);
+            // Without faults, nothing stands between.
+            if faults.is_idle() {
+                device.function.interpose(None);
+            }
+            cleared
+        };
+        match (self.control.call(clear).map_err(|e| e.to_string())?, id) {
+            (0, Some(id)) => Err(format!("there is no fault {id}")),
+            (cleared, _) => Ok(json!({ "cleared": cleared })),
         }
     }
 
@@ -250,8 +317,18 @@ fn error(id: Value, text: &str) -> Answer {
     Answer { id, result: None, error: Some(text.to_owned()) }
 }
 
+/// Mistakes of a plan in an answer, which is one line.
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
 /// Asks a control socket one thing.
 pub(crate) fn ask(path: &Path, method: Method) -> Result<Value, Failure> {
+    ask_with(path, method, Value::Null)
+}
+
+/// Asks a control socket one thing that needs to be told more.
+pub(crate) fn ask_with(path: &Path, method: Method, params: Value) -> Result<Value, Failure> {
     let gone = |error: io::Error| {
         let what = "no server answers on the control socket";
         Failure::environment(
@@ -262,7 +339,7 @@ pub(crate) fn ask(path: &Path, method: Method) -> Result<Value, Failure> {
     };
     let mut stream = UnixStream::connect(path).map_err(gone)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(gone)?;
-    let mut request = serde_json::to_vec(&Request { id: Value::from(1), method })
+    let mut request = serde_json::to_vec(&Request { id: Value::from(1), method, params })
         .map_err(|error| Failure::environment("cannot ask", path.display(), error))?;
     request.push(b'\n');
     stream.write_all(&request).map_err(gone)?;

@@ -157,7 +157,7 @@ impl Devices for Served {
             let socket = folder.path().join(format!("{index}.sock"));
             let model = self.device.build(Value::Null).map_err(|error| error.to_string())?;
             let model = if wanted.msix { model } else { WithoutMsix::wrap(model) };
-            let server = host::bind(model, &socket, Options::default());
+            let server = host::bind(self.device, model, &socket, Options::default(), None);
             self.servers.push(server.map_err(|error| error.to_string())?);
         }
         self.folder = Some(folder);

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 use understudy_catalog::{CatalogError, DEVICES, Device, find};
 use understudy_device::DeviceModel;
+use understudy_faults::{Faults, Mistake, Plan};
 use understudy_pci::PciFunction;
 use understudy_server::{BindError, DeviceServer, Options};
 
@@ -29,6 +30,8 @@ pub(crate) enum HostError {
     Build(#[from] CatalogError),
     #[error("the model cannot be a PCI function: {0}")]
     Identity(#[from] understudy_device::IdentityError),
+    #[error("{}", .0.first().map_or_else(String::new, ToString::to_string))]
+    Faults(Vec<Mistake>),
     #[error(transparent)]
     Bind(#[from] BindError),
 }
@@ -40,16 +43,22 @@ pub(crate) fn serve(
     path: &Path,
     options: Options,
 ) -> Result<DeviceServer, HostError> {
-    bind(device.build(parameters)?, path, options)
+    bind(device, device.build(parameters)?, path, options, None)
 }
 
-/// Serves a model at a path.
+/// Serves a model of a device at a path, with what goes wrong on purpose.
 pub(crate) fn bind(
+    device: &Device,
     model: Box<dyn DeviceModel>,
     path: &Path,
     options: Options,
+    plan: Option<&Plan>,
 ) -> Result<DeviceServer, HostError> {
-    Ok(DeviceServer::bind(path, PciFunction::new(model)?, options)?)
+    let mut function = PciFunction::new(model)?;
+    if let Some(plan) = plan {
+        Faults::inject_into(&mut function, plan, device.vocabulary).map_err(HostError::Faults)?;
+    }
+    Ok(DeviceServer::bind(path, function, options)?)
 }
 
 impl HostError {
@@ -58,6 +67,7 @@ impl HostError {
         let place = path.display();
         match self {
             Self::Build(error) => Failure::usage(error, place, "see understudy schema config"),
+            Self::Faults(mistakes) => crate::faults::failure(&mistakes, place),
             Self::Identity(error) => Failure::usage(error, place, "other parameters"),
             Self::Bind(BindError::InUse { .. }) => Failure::environment(
                 "another server is alive on this socket",

@@ -2,7 +2,7 @@
 //!
 //! - `cli`: the command line, as data for clap.
 //! - `failure`: one line for people, one exit code for scripts.
-//! - `devices`, `serve`, `check`, `guest`, `inspect`, `schema`: one module for each command.
+//! - `devices`, `serve`, `check`, `guest`, `inspect`, `faults`, `schema`: one module for each command.
 //! - `config`: the file behind `serve --config`. `host`: models from the catalog behind sockets.
 //! - `control`: the socket beside each device's, through which `inspect` asks.
 #![forbid(unsafe_code)]
@@ -24,6 +24,7 @@ mod config;
 mod control;
 mod devices;
 mod failure;
+mod faults;
 mod guest;
 mod host;
 mod inspect;
@@ -68,6 +69,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Check(args) => check::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Faults(args) => faults::run(&args.command),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => {
             let mut script = Vec::new();

@@ -8,6 +8,7 @@ use crate::print;
 pub(crate) fn run(args: &SchemaArgs) -> Outcome {
     let schema = match args.of {
         SchemaOf::Config => schemars::schema_for!(config::File<'_>),
+        SchemaOf::Faults => schemars::schema_for!(understudy_faults::Plan),
         SchemaOf::Report => understudy_conformance::report::schema(),
     };
     let text = serde_json::to_string_pretty(&schema)

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf, absolute};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use understudy_faults::Plan;
 use understudy_server::{DeviceServer, Options};
 
 use crate::cli::ServeArgs;
@@ -16,6 +17,7 @@ use crate::failure::{Failure, Outcome};
 use crate::{host, print};
 
 pub(crate) fn run(args: &ServeArgs) -> Outcome {
+    let plan = args.faults.plan()?;
     let wanted = match (&args.config, &args.socket) {
         (Some(file), _) => config::read(file)?,
         (None, Some(socket)) => from_arguments(&args.devices, socket)?,
@@ -28,7 +30,7 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
         .map_err(|error| Failure::environment("cannot wait for signals", "process", error))?;
     let mut served = Vec::new();
     for one in wanted {
-        served.push(Served::start(one)?);
+        served.push(Served::start(one, plan.as_ref())?);
     }
     print(&announcement(&served)?)?;
     if let Some(signal) = signals.forever().next() {
@@ -47,12 +49,15 @@ struct Served {
 }
 
 impl Served {
-    fn start(wanted: Wanted) -> Result<Self, Failure> {
+    fn start(wanted: Wanted, plan: Option<&Plan>) -> Result<Self, Failure> {
         let Wanted { device, parameters, socket } = wanted;
-        let server = host::serve(device, parameters, &socket, Options::default())
+        let server = device
+            .build(parameters)
+            .map_err(host::HostError::from)
+            .and_then(|model| host::bind(device, model, &socket, Options::default(), plan))
             .map_err(|error| error.into_failure(&socket))?;
         let pci_id = format!("{:04x}:{:04x}", device.vendor_id, device.device_id);
-        let control = ControlSocket::bind(&server, device.name, &pci_id)?;
+        let control = ControlSocket::bind(&server, device, &pci_id)?;
         Ok(Self { _control: control, server, name: device.name, pci_id })
     }
 }

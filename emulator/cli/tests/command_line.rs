@@ -134,7 +134,12 @@ fn completions_name_the_commands() {
 /// `UPDATE_SCHEMAS=1` writes what is published.
 #[test]
 fn the_published_schemas_are_those_of_the_program() {
-    for (name, file) in [("config", "config.schema.json"), ("report", "report.schema.json")] {
+    let all = [
+        ("config", "config.schema.json"),
+        ("report", "report.schema.json"),
+        ("faults", "faults.schema.json"),
+    ];
+    for (name, file) in all {
         let done = Understudy::new().run(&["schema", name]);
         assert_eq!(done.code, 0);
         let path = format!("{}/../../docs/{file}", env!("CARGO_MANIFEST_DIR"));
