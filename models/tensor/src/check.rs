@@ -9,7 +9,7 @@ use tract_onnx::pb::type_proto::Value as Type;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 
 use crate::limits::within;
-use crate::{LoadError, Limits};
+use crate::{Limits, LoadError};
 
 /// Operators whose results would not depend on the inputs alone.
 const RANDOM: [&str; 6] = [
@@ -129,8 +129,7 @@ fn names(graph: &GraphProto) -> Result<(), LoadError> {
 
 /// An input is a tensor with a number for each dimension: buffers have sizes.
 fn input(value: &ValueInfoProto) -> Result<(), LoadError> {
-    let Some(Type::TensorType(tensor)) =
-        value.r#type.as_ref().and_then(|kind| kind.value.as_ref())
+    let Some(Type::TensorType(tensor)) = value.r#type.as_ref().and_then(|kind| kind.value.as_ref())
     else {
         return Err(unsupported(format!("input {:?} without a tensor type", value.name)));
     };

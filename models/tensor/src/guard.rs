@@ -14,10 +14,7 @@ use tract_onnx::tract_hir::internal::*;
 /// # Errors
 /// [`TractError`] if a tensor would be larger than `tensor_bytes`, if a size is not known without
 /// the inputs' values, and if the model is wrong.
-pub(crate) fn analyse(
-    model: &mut InferenceModel,
-    tensor_bytes: u64,
-) -> TractResult<()> {
+pub(crate) fn analyse(model: &mut InferenceModel, tensor_bytes: u64) -> TractResult<()> {
     for node in model.nodes_mut() {
         if node.inputs.is_empty() {
             continue;

@@ -4,11 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use tract_onnx::prelude::{
-    DatumType, Framework, InferenceModelExt, IntoRunnable, TValue, Tensor, TractResult,
-    TypedModel, TypedRunnableModel, tvec,
+    DatumType, Framework, InferenceModelExt, IntoRunnable, TValue, Tensor, TractResult, TypedModel,
+    TypedRunnableModel,
 };
 use tract_onnx::tract_hir::infer::InferenceModel;
-use tract_onnx::tract_hir::internal::{Cost, DimLike, TVec};
+use tract_onnx::tract_hir::internal::{Cost, TVec};
 
 use crate::limits::within;
 use crate::{Limits, LoadError, RunError, check, container, guard, scan};
@@ -245,9 +245,7 @@ fn bindings(
     limits: &Limits,
 ) -> Result<(Vec<Binding>, Vec<Binding>), LoadError> {
     let one = |outlet, name: String| {
-        let fact = model
-            .outlet_fact(outlet)
-            .map_err(|error| LoadError::Malformed(told(&error)))?;
+        let fact = model.outlet_fact(outlet).map_err(|error| LoadError::Malformed(told(&error)))?;
         let element = Element::of(fact.datum_type).ok_or_else(|| {
             LoadError::Unsupported(format!("{name:?} is of the type {:?}", fact.datum_type))
         })?;

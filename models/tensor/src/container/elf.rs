@@ -70,8 +70,7 @@ pub(super) fn section<'a>(
     }
     let truncated =
         |what, offset| ContainerError::Truncated { what, offset, length: file.len() as u64 };
-    let (header, _) =
-        Header::read_from_prefix(file).map_err(|_| truncated("the ELF header", 0))?;
+    let (header, _) = Header::read_from_prefix(file).map_err(|_| truncated("the ELF header", 0))?;
     let expect = |what, found: u64, wanted: u64| match found == wanted {
         true => Ok(()),
         false => Err(ContainerError::Version { what, found, wanted }),

@@ -92,11 +92,7 @@ pub fn pack(
     }
     let program = elf::write(&[(ONNX_SECTION, onnx)]);
     let description = description::write(name, inputs, outputs);
-    Ok(qpc::write(&[
-        (CONSTANTS, &NO_CONSTANTS),
-        (DESCRIPTION, &description),
-        (PROGRAM, &program),
-    ]))
+    Ok(qpc::write(&[(CONSTANTS, &NO_CONSTANTS), (DESCRIPTION, &description), (PROGRAM, &program)]))
 }
 
 /// The segments of a container, in its order.
@@ -144,11 +140,7 @@ fn part<'a>(
 }
 
 /// Bytes up to the first zero, from `offset` on.
-fn name<'a>(
-    data: &'a [u8],
-    what: &'static str,
-    offset: u64,
-) -> Result<&'a [u8], ContainerError> {
+fn name<'a>(data: &'a [u8], what: &'static str, offset: u64) -> Result<&'a [u8], ContainerError> {
     let missing = || ContainerError::Truncated { what, offset, length: data.len() as u64 };
     let rest = usize::try_from(offset).ok().and_then(|start| data.get(start..));
     let rest = rest.ok_or_else(missing)?;

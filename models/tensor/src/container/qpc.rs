@@ -57,11 +57,8 @@ pub(super) fn read(container: &[u8]) -> Result<Vec<Segment<'_>>, ContainerError>
     if start != MAGIC.to_le_bytes() {
         return Err(ContainerError::Unknown(start.to_vec()));
     }
-    let truncated = |what, offset| ContainerError::Truncated {
-        what,
-        offset,
-        length: container.len() as u64,
-    };
+    let truncated =
+        |what, offset| ContainerError::Truncated { what, offset, length: container.len() as u64 };
     let (header, _) =
         Header::read_from_prefix(container).map_err(|_| truncated("the header", 0))?;
     known("the container's major version", header.major.into(), MAJOR.into())?;
@@ -77,8 +74,8 @@ pub(super) fn read(container: &[u8]) -> Result<Vec<Segment<'_>>, ContainerError>
     let offset = |pointer: U64| pointer.get().wrapping_sub(header.base.get());
     let table = offset(header.segments);
     let bytes = part(container, "the list of segments", table, count * size_of::<Entry>() as u64)?;
-    let entries = <[Entry]>::ref_from_bytes(bytes)
-        .map_err(|_| truncated("the list of segments", table))?;
+    let entries =
+        <[Entry]>::ref_from_bytes(bytes).map_err(|_| truncated("the list of segments", table))?;
     let segment = |entry: &Entry| {
         Ok(Segment {
             name: name(container, "a segment's name", offset(entry.name))?,
@@ -106,8 +103,7 @@ pub(super) fn write(segments: &[(&str, &[u8])]) -> Vec<u8> {
         tail.resize(tail.len().next_multiple_of(8), 0);
         U64::new(offset)
     };
-    let names: Vec<U64> =
-        segments.iter().map(|(name, _)| append(name.as_bytes(), &[0])).collect();
+    let names: Vec<U64> = segments.iter().map(|(name, _)| append(name.as_bytes(), &[0])).collect();
     let starts: Vec<U64> = segments.iter().map(|(_, data)| append(data, &[])).collect();
     let header = Header {
         magic: U32::new(MAGIC),
