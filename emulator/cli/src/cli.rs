@@ -99,6 +99,28 @@ Examples:
     )]
     Faults(FaultsArgs),
 
+    /// Show, check and convert traces.
+    #[command(
+        after_help = "\
+Examples:
+  understudy trace show crypto.trace --kind bar-write --register device_status
+  understudy trace show crypto.trace --queue 0 --limit 20
+  understudy trace watch crypto.trace
+  understudy trace convert crypto.trace crypto.pcapng
+  The formats: docs/trace.md.",
+        subcommand_required = true
+    )]
+    Trace(TraceFileArgs),
+
+    /// Play a recording to a fresh model, and say where it behaves differently.
+    ///
+    /// Ends with exit code 0 if nothing is different, and 1 at the first difference.
+    #[command(after_help = "\
+Examples:
+  understudy serve virtio-crypto --socket /tmp/crypto.sock --trace crypto.trace
+  understudy replay crypto.trace")]
+    Replay(ReplayArgs),
+
     /// Print the JSON schema of a file that understudy reads or writes.
     #[command(after_help = "\
 Examples:
@@ -143,6 +165,13 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) faults: FaultArgs,
+
+    #[command(flatten)]
+    pub(crate) trace: TraceArgs,
+
+    /// Watch what the driver does against the specifications, and report at the end.
+    #[arg(long)]
+    pub(crate) monitor: bool,
 }
 
 /// What goes wrong on purpose.
@@ -220,6 +249,83 @@ pub(crate) struct FaultsListArgs {
     pub(crate) json: bool,
 }
 
+/// What is written down.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TraceArgs {
+    /// Write everything that happens to this file: JSON lines (.jsonl), a capture for Wireshark
+    /// (.pcapng), or else a recording for `understudy replay`.
+    ///
+    /// For several devices or guests, their names are put before the extension.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// Most mebibytes of a trace file; it ends there.
+    #[arg(long, value_name = "MIB", default_value = "1024", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub(crate) trace_limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceFileArgs {
+    #[command(subcommand)]
+    pub(crate) command: TraceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TraceCommand {
+    /// Print a trace, one line for each record.
+    Show(TraceShowArgs),
+    /// Look for what the driver did wrong, for polls that led nowhere and for registers that are
+    /// not modelled. Ends with exit code 1 if the driver did something wrong.
+    Watch {
+        /// The recording.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Make JSON lines or a capture for Wireshark of a recording.
+    Convert {
+        /// The recording.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where to: .jsonl or .pcapng.
+        #[arg(value_name = "OUTPUT")]
+        to: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TraceShowArgs {
+    /// The trace: a recording or JSON lines.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+
+    /// Only records of a kind that starts so (`bar`, `dma-read`, `interrupt`).
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Vec<String>,
+
+    /// Only accesses to registers whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) register: Vec<String>,
+
+    /// Only records of this queue.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) queue: Vec<u16>,
+
+    /// Start at this record.
+    #[arg(long, value_name = "POSITION")]
+    pub(crate) from: Option<u64>,
+
+    /// Print at most so many lines.
+    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The recording.
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
     /// Devices to check, by name; all if none is named.
@@ -278,6 +384,13 @@ pub(crate) struct GuestArgs {
     /// Where all random contents start.
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     pub(crate) seed: u64,
+
+    #[command(flatten)]
+    pub(crate) trace: TraceArgs,
+
+    /// Do not watch what the driver does.
+    #[arg(long)]
+    pub(crate) no_monitor: bool,
 }
 
 #[derive(Debug, Args)]

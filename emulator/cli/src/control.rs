@@ -14,8 +14,10 @@ use understudy_catalog::Device;
 use understudy_device::{State, Vocabulary};
 use understudy_faults::{Faults, Mistake, text};
 use understudy_server::{Control, Counters, DeviceServer};
+use understudy_trace::WatchReport;
 
 use crate::failure::Failure;
+use crate::trace::Tracing;
 
 /// Version of the protocol.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -61,6 +63,8 @@ pub(crate) enum Method {
     FaultsList,
     /// Ends faults.
     FaultsClear,
+    /// What the monitors have seen.
+    Watch,
 }
 
 /// One line to a client.
@@ -111,6 +115,7 @@ impl ControlSocket {
         server: &DeviceServer,
         device: &Device,
         pci_id: &str,
+        tracing: Option<Arc<Tracing>>,
     ) -> Result<Self, Failure> {
         let path = path_of(server.path());
         let failure = |what: &'static str| {
@@ -139,6 +144,7 @@ impl ControlSocket {
             },
             control: server.control().clone(),
             vocabulary: device.vocabulary,
+            tracing,
             connections: AtomicUsize::new(0),
         });
         let stopping = Arc::new(AtomicBool::new(false));
@@ -195,6 +201,7 @@ struct Answers {
     description: Description,
     control: Control,
     vocabulary: &'static Vocabulary,
+    tracing: Option<Arc<Tracing>>,
     connections: AtomicUsize,
 }
 
@@ -235,6 +242,7 @@ impl Answers {
             Method::FaultsInject => self.inject(request.params),
             Method::FaultsList => self.faults(),
             Method::FaultsClear => self.clear(request.params),
+            Method::Watch => self.watch().and_then(to_value),
         };
         match result {
             Ok(result) => Answer { id: request.id, result: Some(result), error: None },
@@ -287,6 +295,11 @@ impl Answers {
             (0, Some(id)) => Err(format!("there is no fault {id}")),
             (cleared, _) => Ok(json!({ "cleared": cleared })),
         }
+    }
+
+    fn watch(&self) -> Result<WatchReport, String> {
+        let report = self.tracing.as_ref().and_then(|tracing| tracing.report());
+        report.ok_or_else(|| "the driver is not watched: serve with --monitor".to_owned())
     }
 
     fn describe(&self) -> Result<Description, String> {

@@ -15,10 +15,12 @@ use understudy_device::{
 };
 use understudy_guest::{Attachment, Devices, Error, Guest, Kit, Scenario, Wanted, virtio_crypto};
 use understudy_server::{DeviceServer, Options};
+use understudy_trace::TracedFunction;
 
-use crate::cli::GuestArgs;
+use crate::cli::{GuestArgs, TraceArgs};
 use crate::failure::{Failure, Outcome};
-use crate::{compare, host, print};
+use crate::trace::Tracing;
+use crate::{compare, host, print, trace};
 
 pub(crate) fn run(args: &GuestArgs) -> Outcome {
     let device = host::device(&args.device)?;
@@ -36,13 +38,16 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
         return compare::run(device, &kit, &kernels, rounds, args.timeout);
     }
     let (mut passed, mut failed) = (0, 0);
+    let many = kernels.len() * scenarios.len() > 1;
     for kernel in kernels {
         for scenario in &scenarios {
-            let mut devices = Served::new(device);
+            let name = format!("{}-{}", kernel.release(), scenario.id);
+            let mut devices = Served::new(device).traced(args, name, many);
             let spinner = spinner(&format!("{} on {}", scenario.id, kernel.release()));
             let report = scenario.run(&kit, kernel, args.seed, &mut devices);
             spinner.finish_and_clear();
-            print(&format!("{report}{}", devices.evidence()))?;
+            let evidence = devices.evidence();
+            print(&format!("{report}{evidence}{}", devices.finish()))?;
             if report.passed() {
                 passed += 1;
             } else {
@@ -128,11 +133,73 @@ pub(crate) struct Served {
     /// guest has gone.
     seen: Vec<State>,
     folder: Option<tempfile::TempDir>,
+    traced: Traced,
+    tracing: Vec<Tracing>,
+}
+
+/// What is recorded of the devices of one guest.
+#[derive(Default)]
+struct Traced {
+    args: Option<TraceArgs>,
+    monitor: bool,
+    /// Of the guest.
+    name: String,
+    /// There are other guests with traces of their own.
+    many: bool,
 }
 
 impl Served {
     pub(crate) fn new(device: &'static Device) -> Self {
-        Self { device, servers: Vec::new(), seen: Vec::new(), folder: None }
+        Self {
+            device,
+            servers: Vec::new(),
+            seen: Vec::new(),
+            folder: None,
+            traced: Traced::default(),
+            tracing: Vec::new(),
+        }
+    }
+
+    /// The same, recorded and watched as asked for.
+    fn traced(mut self, args: &GuestArgs, name: String, many: bool) -> Self {
+        let (monitor, args) = (!args.no_monitor, Some(args.trace.clone()));
+        self.traced = Traced { args, monitor, name, many };
+        self
+    }
+
+    /// Begins the trace of a device, if there is to be one.
+    fn trace(
+        &mut self,
+        index: usize,
+        wanted: Wanted,
+        function: &mut TracedFunction,
+    ) -> Result<(), Failure> {
+        let Traced { args, monitor, name, many } = &self.traced;
+        let Some(args) = args else { return Ok(()) };
+        let session = trace::Session {
+            device: self.device,
+            parameters: &Value::Null,
+            without_msix: !wanted.msix,
+            plan: None,
+            name: name.clone(),
+        };
+        let file = args.trace.as_ref().map(|file| {
+            let file = if *many { trace::with_suffix(file, name) } else { file.clone() };
+            if index == 0 { file } else { trace::with_suffix(&file, &index.to_string()) }
+        });
+        self.tracing.extend(Tracing::start(args, *monitor, file, &session, function)?);
+        Ok(())
+    }
+
+    /// Ends the devices, and says what their traces have to say.
+    fn finish(mut self) -> String {
+        self.servers.clear();
+        self.tracing.iter().map(Tracing::finish).fold(String::new(), |mut out, text| {
+            for line in text.lines() {
+                let _ = writeln!(out, "  {line}");
+            }
+            out
+        })
     }
 
     /// What the devices have done, by their own count.
@@ -150,6 +217,7 @@ impl Served {
 impl Devices for Served {
     fn attach(&mut self, wanted: Wanted) -> Result<Vec<Attachment>, String> {
         self.servers.clear();
+        self.tracing.clear();
         self.seen = vec![State::default(); wanted.count];
         let folder = tempfile::Builder::new().prefix("understudy-").tempdir();
         let folder = folder.map_err(|error| error.to_string())?;
@@ -157,7 +225,10 @@ impl Devices for Served {
             let socket = folder.path().join(format!("{index}.sock"));
             let model = self.device.build(Value::Null).map_err(|error| error.to_string())?;
             let model = if wanted.msix { model } else { WithoutMsix::wrap(model) };
-            let server = host::bind(self.device, model, &socket, Options::default(), None);
+            let mut function =
+                host::function(self.device, model, None).map_err(|error| error.to_string())?;
+            self.trace(index, wanted, &mut function).map_err(|error| error.to_string())?;
+            let server = DeviceServer::bind(&socket, function, Options::default());
             self.servers.push(server.map_err(|error| error.to_string())?);
         }
         self.folder = Some(folder);
@@ -176,13 +247,13 @@ impl Devices for Served {
 }
 
 /// A model whose function does not have its MSI-X capability, so that drivers use INTx.
-struct WithoutMsix {
+pub(crate) struct WithoutMsix {
     identity: Identity,
     model: Box<dyn DeviceModel>,
 }
 
 impl WithoutMsix {
-    fn wrap(model: Box<dyn DeviceModel>) -> Box<dyn DeviceModel> {
+    pub(crate) fn wrap(model: Box<dyn DeviceModel>) -> Box<dyn DeviceModel> {
         let mut identity = model.identity().clone();
         identity.capabilities.retain(|capability| !matches!(capability, Capability::Msix { .. }));
         Box::new(Self { identity, model })

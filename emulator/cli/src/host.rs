@@ -8,6 +8,7 @@ use understudy_device::DeviceModel;
 use understudy_faults::{Faults, Mistake, Plan};
 use understudy_pci::PciFunction;
 use understudy_server::{BindError, DeviceServer, Options};
+use understudy_trace::TracedFunction;
 
 use crate::failure::Failure;
 
@@ -46,6 +47,19 @@ pub(crate) fn serve(
     bind(device, device.build(parameters)?, path, options, None)
 }
 
+/// A model of a device as a function, with what goes wrong on purpose.
+pub(crate) fn function(
+    device: &Device,
+    model: Box<dyn DeviceModel>,
+    plan: Option<&Plan>,
+) -> Result<TracedFunction, HostError> {
+    let mut function = PciFunction::new(model)?;
+    if let Some(plan) = plan {
+        Faults::inject_into(&mut function, plan, device.vocabulary).map_err(HostError::Faults)?;
+    }
+    Ok(function.into())
+}
+
 /// Serves a model of a device at a path, with what goes wrong on purpose.
 pub(crate) fn bind(
     device: &Device,
@@ -54,11 +68,7 @@ pub(crate) fn bind(
     options: Options,
     plan: Option<&Plan>,
 ) -> Result<DeviceServer, HostError> {
-    let mut function = PciFunction::new(model)?;
-    if let Some(plan) = plan {
-        Faults::inject_into(&mut function, plan, device.vocabulary).map_err(HostError::Faults)?;
-    }
-    Ok(DeviceServer::bind(path, function, options)?)
+    Ok(DeviceServer::bind(path, function(device, model, plan)?, options)?)
 }
 
 impl HostError {

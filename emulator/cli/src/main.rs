@@ -3,6 +3,7 @@
 //! - `cli`: the command line, as data for clap.
 //! - `failure`: one line for people, one exit code for scripts.
 //! - `devices`, `serve`, `check`, `guest`, `inspect`, `faults`, `schema`: one module for each command.
+//! - `trace`, `replay`: what is recorded, shown and played again.
 //! - `config`: the file behind `serve --config`. `host`: models from the catalog behind sockets.
 //! - `control`: the socket beside each device's, through which `inspect` asks.
 #![forbid(unsafe_code)]
@@ -28,8 +29,10 @@ mod faults;
 mod guest;
 mod host;
 mod inspect;
+mod replay;
 mod schema;
 mod serve;
+mod trace;
 
 fn main() -> ExitCode {
     // In a guest, this executable is the first process.
@@ -70,6 +73,8 @@ fn run(cli: Cli) -> Outcome {
         Command::Guest(args) => guest::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Faults(args) => faults::run(&args.command),
+        Command::Trace(args) => trace::run(&args.command),
+        Command::Replay(args) => replay::run(&args),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => {
             let mut script = Vec::new();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -14,7 +15,9 @@ use crate::cli::ServeArgs;
 use crate::config::{self, Wanted, numbered};
 use crate::control::ControlSocket;
 use crate::failure::{Failure, Outcome};
-use crate::{host, print};
+use crate::host::HostError;
+use crate::trace::Tracing;
+use crate::{host, print, trace};
 
 pub(crate) fn run(args: &ServeArgs) -> Outcome {
     let plan = args.faults.plan()?;
@@ -28,13 +31,17 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     // Before the sockets exist: a signal that comes early must not leave them behind.
     let mut signals = Signals::new([SIGINT, SIGTERM])
         .map_err(|error| Failure::environment("cannot wait for signals", "process", error))?;
+    let many = wanted.len() > 1;
     let mut served = Vec::new();
     for one in wanted {
-        served.push(Served::start(one, plan.as_ref())?);
+        served.push(Served::start(one, args, plan.as_ref(), many)?);
     }
     print(&announcement(&served)?)?;
     if let Some(signal) = signals.forever().next() {
         tracing::info!(signal, "stopping");
+    }
+    for one in served {
+        print(&one.stop())?;
     }
     Ok(true)
 }
@@ -44,21 +51,50 @@ struct Served {
     // First, so that it is gone before the device that it speaks for.
     _control: ControlSocket,
     server: DeviceServer,
+    tracing: Option<Arc<Tracing>>,
     name: &'static str,
     pci_id: String,
 }
 
 impl Served {
-    fn start(wanted: Wanted, plan: Option<&Plan>) -> Result<Self, Failure> {
+    fn start(
+        wanted: Wanted,
+        args: &ServeArgs,
+        plan: Option<&Plan>,
+        many: bool,
+    ) -> Result<Self, Failure> {
         let Wanted { device, parameters, socket } = wanted;
-        let server = device
-            .build(parameters)
-            .map_err(host::HostError::from)
-            .and_then(|model| host::bind(device, model, &socket, Options::default(), plan))
-            .map_err(|error| error.into_failure(&socket))?;
+        let failed = |error: HostError| error.into_failure(&socket);
+        let model = device.build(parameters.clone()).map_err(|error| failed(error.into()))?;
+        let mut function = host::function(device, model, plan).map_err(failed)?;
+        let session = trace::Session {
+            device,
+            parameters: &parameters,
+            without_msix: false,
+            plan,
+            name: format!("served on {}", socket.display()),
+        };
+        let file = args.trace.trace.as_ref().map(|file| match socket.file_stem() {
+            Some(name) if many => trace::with_suffix(file, &name.to_string_lossy()),
+            _ => file.clone(),
+        });
+        let tracing = Tracing::start(&args.trace, args.monitor, file, &session, &mut function)?;
+        let tracing = tracing.map(Arc::new);
+        let server = DeviceServer::bind(&socket, function, Options::default())
+            .map_err(|error| failed(error.into()))?;
         let pci_id = format!("{:04x}:{:04x}", device.vendor_id, device.device_id);
-        let control = ControlSocket::bind(&server, device, &pci_id)?;
-        Ok(Self { _control: control, server, name: device.name, pci_id })
+        let control = ControlSocket::bind(&server, device, &pci_id, tracing.clone())?;
+        Ok(Self { _control: control, server, tracing, name: device.name, pci_id })
+    }
+
+    /// Ends it, and says what there is to say.
+    fn stop(self) -> String {
+        let Self { _control: control, server, tracing, name, .. } = self;
+        drop(control);
+        if server.stop().is_err() {
+            tracing::error!(name, "the device's thread panicked");
+        }
+        tracing.map(|tracing| tracing.finish()).unwrap_or_default()
     }
 }
 

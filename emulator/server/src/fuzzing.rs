@@ -91,7 +91,9 @@ fn descriptors(header: &Header) -> io::Result<Vec<OwnedFd>> {
 /// If a property of sessions does not hold.
 pub fn session(function: PciFunction, input: &[u8]) -> Counters {
     let options = Options { max_data_xfer_size: 4096, max_dma_maps: 8, ..Options::default() };
-    let Ok(mut session) = Session::new(function, &options) else { return Counters::default() };
+    let Ok(mut session) = Session::new(function.into(), &options) else {
+        return Counters::default();
+    };
     let limits = Limits { max_data_xfer_size: options.max_data_xfer_size };
     session.attach(Script { rest: input, reader: FrameReader::new(&limits), replies: 0 });
     while session.serve(1).is_ok() {

@@ -6,7 +6,8 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, readlink};
 use rustix::io;
-use understudy_pci::{Irq, PciFunction};
+use understudy_pci::Irq;
+use understudy_trace::TracedFunction;
 use understudy_wire::{Errno, IrqIndex};
 
 /// An eventfd of the client.
@@ -146,7 +147,7 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    pub(crate) fn new(function: &PciFunction) -> io::Result<Self> {
+    pub(crate) fn new(function: &TracedFunction) -> io::Result<Self> {
         let bank = |count: u16| {
             let triggers = std::iter::repeat_with(|| None).take(count.into()).collect();
             Bank { triggers, set: 0 }

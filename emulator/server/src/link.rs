@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use understudy_device::{Bar, DmaFault, DmaFaultKind, Job, JobId, Nanos};
-use understudy_pci::{Host, Irq, PciFunction};
+use understudy_pci::{Host, Irq};
+use understudy_trace::TracedFunction;
 use understudy_wire::version::DEFAULT_MAX_DATA_XFER_SIZE;
 use understudy_wire::{
     Command, DmaAccess, DmaLayout, DmaReadReply, Kind, Limits, Reply, Request, WireError,
@@ -96,7 +97,7 @@ pub(crate) struct Link<C> {
 }
 
 impl<C: Channel> Link<C> {
-    pub(crate) fn new(function: &PciFunction, options: &Options) -> rustix::io::Result<Self> {
+    pub(crate) fn new(function: &TracedFunction, options: &Options) -> rustix::io::Result<Self> {
         let max_dma_maps = usize::try_from(options.max_dma_maps).unwrap_or(usize::MAX);
         Ok(Self {
             channel: None,
@@ -127,7 +128,7 @@ impl<C: Channel> Link<C> {
     }
 
     /// Forgets everything of a client. Its memory is unmapped, its descriptors closed.
-    pub(crate) fn disconnect(&mut self, function: &PciFunction) {
+    pub(crate) fn disconnect(&mut self, function: &TracedFunction) {
         self.channel = None;
         // What the jobs worked on is the model's past; it is about to be reset.
         drop(self.jobs.wait_all());

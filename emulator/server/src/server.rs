@@ -16,7 +16,8 @@ use rustix::net::{
 };
 use serde::Serialize;
 use understudy_device::State;
-use understudy_pci::{Host, PciFunction};
+use understudy_pci::Host;
+use understudy_trace::TracedFunction;
 
 use crate::Options;
 use crate::event_loop::{EventLoop, Shared};
@@ -123,7 +124,7 @@ impl Status {
 /// A device on its own thread, between two turns of its loop.
 pub struct Device<'a> {
     /// The function.
-    pub function: &'a mut PciFunction,
+    pub function: &'a mut TracedFunction,
     /// What the function reaches of its client. DMA fails while none is attached.
     pub host: &'a mut dyn Host,
     /// What the sessions have done.
@@ -181,10 +182,11 @@ impl DeviceServer {
     /// [`BindError`] if the path is taken or unusable, or descriptors or threads are exhausted.
     pub fn bind(
         path: impl AsRef<Path>,
-        function: PciFunction,
+        function: impl Into<TracedFunction>,
         options: Options,
     ) -> Result<Self, BindError> {
         let path = path.as_ref();
+        let function = function.into();
         let options = options.clamped();
         let listener = listen_at(path)?;
         let system = |action| {

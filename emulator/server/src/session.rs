@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use understudy_device::{AccessError, Bar, Progress, ResetKind};
-use understudy_pci::{Irq, PciFunction};
+use understudy_pci::Irq;
+use understudy_trace::{Record, TracedFunction};
 use understudy_wire::version::{self, Offer};
 use understudy_wire::{
     Command, DeviceInfo, DeviceInfoFlags, DmaMap, DmaUnmap, Errno, GetIrqInfo, GetRegionInfo,
@@ -19,7 +20,7 @@ use crate::transport::{Channel, Closed, Message};
 
 /// A PCI function and its client, if it has one.
 pub(crate) struct Session<C> {
-    pub(crate) function: PciFunction,
+    pub(crate) function: TracedFunction,
     pub(crate) link: Link<C>,
     offer: Offer,
     /// Whether a client is here, or was and has not been cleaned up after.
@@ -62,7 +63,7 @@ impl Refusal {
 type Outcome = Result<(), Refusal>;
 
 impl<C: Channel> Session<C> {
-    pub(crate) fn new(function: PciFunction, options: &Options) -> rustix::io::Result<Self> {
+    pub(crate) fn new(function: TracedFunction, options: &Options) -> rustix::io::Result<Self> {
         let link = Link::new(&function, options)?;
         let offer = Offer {
             max_data_xfer_size: options.max_data_xfer_size,
@@ -87,11 +88,13 @@ impl<C: Channel> Session<C> {
         self.link.counters.clients += 1;
         self.link.channel = Some(channel);
         self.attached = true;
+        self.function.note(&self.link, |at| Record::Attach { at });
     }
 
     /// The client is gone: the function is as new.
     pub(crate) fn detach(&mut self) {
         self.link.disconnect(&self.function);
+        self.function.note(&self.link, |at| Record::Detach { at });
         self.function.reset(ResetKind::PowerOn);
         (self.attached, self.negotiated) = (false, false);
         self.message = Message::default();
@@ -167,6 +170,7 @@ impl<C: Channel> Session<C> {
         let mut message = std::mem::take(&mut self.message);
         let header = message.header;
         self.link.counters.messages += 1;
+        self.note_message(true, &header);
         let result = if header.kind() == Kind::Reply {
             // A reply is never answered, or two sides could do so for ever.
             self.link.stray_reply(header.id, header.command);
@@ -197,13 +201,32 @@ impl<C: Channel> Session<C> {
                 if header.no_reply() {
                     return Ok(());
                 }
-                let reply = Header::error_reply(id, command, refusal.errno()).to_bytes();
+                let reply = Header::error_reply(id, command, refusal.errno());
+                self.note_message(false, &reply);
+                let reply = reply.to_bytes();
                 self.link.channel.as_mut().ok_or(Closed)?.send(&reply, None)
             }
         }
     }
 
+    fn note_message(&mut self, received: bool, header: &Header) {
+        self.function.note(&self.link, |at| Record::Message {
+            at,
+            received,
+            id: header.id,
+            command: header.command.0,
+            flags: header.flags,
+            size: header.size.into(),
+            errno: header.errno().map_or(0, |errno| errno.0),
+        });
+    }
+
     fn send_reply(&mut self) -> Result<(), Closed> {
+        if self.function.is_recorded()
+            && let Some(header) = self.reply.first_chunk().map(Header::from_bytes)
+        {
+            self.note_message(false, &header);
+        }
         let fd = self.reply_file.and_then(|bar| self.link.shared.file(bar));
         self.link.channel.as_mut().ok_or(Closed)?.send(&self.reply, fd)
     }
@@ -268,6 +291,8 @@ impl<C: Channel> Session<C> {
 
     fn dma_map(&mut self, id: u16, map: &DmaMap, file: Option<OwnedFd>) -> Outcome {
         self.link.dma.map(map, file.as_ref().map(AsFd::as_fd))?;
+        let (iova, size) = (map.address, map.size);
+        self.function.note(&self.link, |at| Record::DmaMap { at, iova, size });
         self.reply_with(id, &Reply::DmaMap)
     }
 
@@ -282,6 +307,9 @@ impl<C: Channel> Session<C> {
         } else {
             self.link.dma.unmap(unmap.address, unmap.size)?;
         }
+        let all = unmap.flags == DmaUnmap::ALL;
+        let (iova, size) = if all { (0, u64::MAX) } else { (unmap.address, unmap.size) };
+        self.function.note(&self.link, |at| Record::DmaUnmap { at, iova, size });
         self.reply_with(id, &Reply::DmaUnmap(*unmap))
     }
 

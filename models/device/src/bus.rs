@@ -4,7 +4,19 @@ use std::any::Any;
 use std::fmt;
 
 /// Nanoseconds since an origin of the host's choosing. Virtual in a simulation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 pub struct Nanos(pub u64);
 
 impl Nanos {
@@ -37,7 +49,7 @@ pub enum InterruptMode {
 }
 
 /// Why a DMA access did not happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum DmaFaultKind {
     /// No mapping covers the whole range.
     Unmapped,
@@ -62,7 +74,9 @@ pub struct DmaFault {
 }
 
 /// Where in the shared ring engine a [`Bus::tap`] is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Tap {
     /// A descriptor or request entry was copied from guest memory and not looked at yet.
     Fetched,
@@ -71,7 +85,7 @@ pub enum Tap {
 }
 
 /// What the ring engine does with an entry after a tap has seen, and perhaps edited, it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Verdict {
     /// Go on with the entry as it now is.
     Pass,
@@ -86,7 +100,9 @@ pub enum Verdict {
 }
 
 /// Names a job in flight. Unique for the life of a model instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct JobId(pub u64);
 
 /// What a job returns: plain owned data of the model's own type.

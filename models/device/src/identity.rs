@@ -1,7 +1,9 @@
 //! What a PCI function is, as data. Config space is built from this by `understudy-pci`.
 
 /// A BAR index, 0 to 5.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Bar(pub u8);
 
 /// What kind of address space a BAR decodes.

@@ -4,7 +4,9 @@ use crate::{Bar, Bus, FinishedJob, Identity, Nanos, State};
 
 /// An access that the function does not take. About the access only; a device's own errors are the
 /// device's own status codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, serde::Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize,
+)]
 pub enum AccessError {
     /// No register is there. Hosts answer reads with the device's [`Identity::unmapped_read`].
     #[error("no register at offset {offset:#x}")]
@@ -42,7 +44,7 @@ pub enum AccessError {
 }
 
 /// What is left to do after a [`DeviceModel::poll`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Progress {
     /// Nothing until the next register access, finished job, or doorbell.
     Idle,
@@ -65,7 +67,7 @@ impl Progress {
 }
 
 /// Why a model is reset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ResetKind {
     /// Power-on, or the client went away: everything, counters included, is as new.
     PowerOn,

@@ -39,7 +39,9 @@ pub use function::PciFunction;
 pub use interpose::{Access, Action, Interposer, Region, Route, Signal};
 
 /// VFIO's names for a PCI function's interrupt kinds (`linux/vfio.h`, `VFIO_PCI_*_IRQ_INDEX`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Irq {
     /// Index 0.
     Intx = 0,

@@ -1,0 +1,288 @@
+//! A PCI function that is recorded, or not.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+
+use understudy_device::{
+    AccessError, Bar, DmaFault, FinishedJob, Job, JobId, Nanos, Progress, ResetKind, Tap, Verdict,
+};
+use understudy_pci::{Host, Irq, PciFunction};
+
+use crate::record::Record;
+use crate::recorder::{Recorder, Step};
+
+/// A [`PciFunction`] with a recorder between it and its host. Without one it costs a comparison
+/// for each call.
+///
+/// Methods are those of the function.
+pub struct TracedFunction {
+    function: PciFunction,
+    recorder: Option<Box<Recorder>>,
+}
+
+/// For what is not recorded: looking, and putting an interposer in.
+impl Deref for TracedFunction {
+    type Target = PciFunction;
+
+    fn deref(&self) -> &PciFunction {
+        &self.function
+    }
+}
+
+impl DerefMut for TracedFunction {
+    fn deref_mut(&mut self) -> &mut PciFunction {
+        &mut self.function
+    }
+}
+
+impl From<PciFunction> for TracedFunction {
+    fn from(function: PciFunction) -> Self {
+        Self { function, recorder: None }
+    }
+}
+
+impl TracedFunction {
+    /// Starts recording, or stops with `None`. Recording that shall be replayed starts while the
+    /// function is as new.
+    pub fn set_recorder(&mut self, recorder: Option<Recorder>) {
+        self.recorder = recorder.map(Box::new);
+    }
+
+    /// Whether somebody records.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.recorder.is_some()
+    }
+
+    /// Records something that the host noticed. `note` is given the time.
+    pub fn note<'a>(&mut self, host: &dyn Host, note: impl FnOnce(u64) -> Record<'a>) {
+        if let Some(recorder) = &mut self.recorder {
+            let at = recorder.begin(host.now().0);
+            recorder.note(&note(at));
+        }
+    }
+
+    /// As [`PciFunction::config_read`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn config_read(
+        &mut self,
+        host: &mut dyn Host,
+        offset: u64,
+        data: &mut [u8],
+    ) -> Result<(), AccessError> {
+        let Self { function, recorder } = self;
+        let Some(recorder) = recorder else { return function.config_read(host, offset, data) };
+        let at = recorder.begin(host.now().0);
+        let result = function.config_read(&mut Tee::new(host, recorder), offset, data);
+        recorder.end(&Record::ConfigRead { at, offset, data, error: result.err() });
+        result
+    }
+
+    /// As [`PciFunction::config_write`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn config_write(
+        &mut self,
+        host: &mut dyn Host,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), AccessError> {
+        let Self { function, recorder } = self;
+        let Some(recorder) = recorder else { return function.config_write(host, offset, data) };
+        let at = recorder.begin(host.now().0);
+        let result = function.config_write(&mut Tee::new(host, recorder), offset, data);
+        recorder.end(&Record::ConfigWrite { at, offset, data, error: result.err() });
+        result
+    }
+
+    /// As [`PciFunction::bar_read`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn bar_read(
+        &mut self,
+        host: &mut dyn Host,
+        bar: Bar,
+        offset: u64,
+        data: &mut [u8],
+    ) -> Result<(), AccessError> {
+        let Self { function, recorder } = self;
+        let Some(recorder) = recorder else { return function.bar_read(host, bar, offset, data) };
+        let at = recorder.begin(host.now().0);
+        let result = function.bar_read(&mut Tee::new(host, recorder), bar, offset, data);
+        recorder.end(&Record::BarRead { at, bar, offset, data, error: result.err() });
+        result
+    }
+
+    /// As [`PciFunction::bar_write`].
+    ///
+    /// # Errors
+    /// As that.
+    pub fn bar_write(
+        &mut self,
+        host: &mut dyn Host,
+        bar: Bar,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), AccessError> {
+        let Self { function, recorder } = self;
+        let Some(recorder) = recorder else { return function.bar_write(host, bar, offset, data) };
+        let at = recorder.begin(host.now().0);
+        let result = function.bar_write(&mut Tee::new(host, recorder), bar, offset, data);
+        recorder.end(&Record::BarWrite { at, bar, offset, data, error: result.err() });
+        result
+    }
+
+    /// As [`PciFunction::poll`].
+    pub fn poll(&mut self, host: &mut dyn Host, budget: u32) -> Progress {
+        let Self { function, recorder } = self;
+        let Some(recorder) = recorder else { return function.poll(host, budget) };
+        let at = recorder.begin(host.now().0);
+        let progress = function.poll(&mut Tee::new(host, recorder), budget);
+        recorder.end_poll(at, budget, progress);
+        progress
+    }
+
+    /// As [`PciFunction::park`].
+    pub fn park(&mut self, host: &mut dyn Host) -> Progress {
+        let Self { function, recorder } = self;
+        let Some(recorder) = recorder else { return function.park(host) };
+        let at = recorder.begin(host.now().0);
+        let progress = function.park(&mut Tee::new(host, recorder));
+        recorder.end(&Record::Park { at, progress });
+        progress
+    }
+
+    /// As [`PciFunction::finish`].
+    pub fn finish(&mut self, host: &mut dyn Host, done: FinishedJob) {
+        let Self { function, recorder } = self;
+        let Some(recorder) = recorder else { return function.finish(host, done) };
+        let at = recorder.begin(host.now().0);
+        let job = done.id;
+        function.finish(&mut Tee::new(host, recorder), done);
+        recorder.end(&Record::Finish { at, job });
+    }
+
+    /// As [`PciFunction::reset`].
+    pub fn reset(&mut self, kind: ResetKind) {
+        self.function.reset(kind);
+        if let Some(recorder) = &mut self.recorder {
+            let at = recorder.last();
+            recorder.end(&Record::Reset { at, kind });
+        }
+    }
+
+    /// As [`PciFunction::set_irq_mask`].
+    pub fn set_irq_mask(
+        &mut self,
+        host: &mut dyn Host,
+        irq: Irq,
+        first: u16,
+        count: u16,
+        masked: bool,
+    ) {
+        let Self { function, recorder } = self;
+        let Some(recorder) = recorder else {
+            return function.set_irq_mask(host, irq, first, count, masked);
+        };
+        let at = recorder.begin(host.now().0);
+        function.set_irq_mask(&mut Tee::new(host, recorder), irq, first, count, masked);
+        recorder.end(&Record::Mask { at, irq, first, count, masked });
+    }
+
+    /// As [`PciFunction::triggers_changed`].
+    pub fn triggers_changed(&mut self, host: &mut dyn Host) {
+        let Self { function, recorder } = self;
+        let Some(recorder) = recorder else { return function.triggers_changed(host) };
+        let at = recorder.begin(host.now().0);
+        function.triggers_changed(&mut Tee::new(host, recorder));
+        recorder.end(&Record::Triggers { at });
+    }
+}
+
+/// The host, with what passes written down.
+struct Tee<'a> {
+    host: &'a mut dyn Host,
+    step: RefCell<&'a mut Step>,
+}
+
+impl<'a> Tee<'a> {
+    fn new(host: &'a mut dyn Host, recorder: &'a mut Recorder) -> Self {
+        Self { host, step: RefCell::new(&mut recorder.step) }
+    }
+}
+
+impl Host for Tee<'_> {
+    fn dma_read(&mut self, iova: u64, into: &mut [u8]) -> Result<(), DmaFault> {
+        let result = self.host.dma_read(iova, into);
+        let fault = result.err().map(|fault| fault.kind);
+        let data = if fault.is_none() { &*into } else { &[] };
+        let len = into.len() as u64;
+        self.step.get_mut().look(&Record::DmaRead { iova, len, data, fault });
+        result
+    }
+
+    fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), DmaFault> {
+        let result = self.host.dma_write(iova, from);
+        let fault = result.err().map(|fault| fault.kind);
+        self.step.get_mut().act(&Record::dma_write(iova, from, fault));
+        result
+    }
+
+    fn dma_fence(&mut self) {
+        self.host.dma_fence();
+        self.step.get_mut().look(&Record::Fence);
+    }
+
+    fn signal(&mut self, irq: Irq, vector: u16) -> bool {
+        let heard = self.host.signal(irq, vector);
+        self.step.get_mut().act(&Record::Signal { irq, vector, heard });
+        heard
+    }
+
+    fn has_triggers(&self, irq: Irq) -> bool {
+        let any = self.host.has_triggers(irq);
+        self.step.borrow_mut().look(&Record::HasTriggers { irq, any });
+        any
+    }
+
+    fn now(&self) -> Nanos {
+        let now = self.host.now();
+        self.step.borrow_mut().read_clock(now.0);
+        now
+    }
+
+    fn submit(&mut self, job: Job) -> JobId {
+        let job = self.host.submit(job);
+        self.step.get_mut().act(&Record::Submit { job });
+        job
+    }
+
+    fn tap(&mut self, point: Tap, queue: u16, entry: &mut [u8]) -> Verdict {
+        let before = entry.to_vec();
+        let verdict = self.host.tap(point, queue, entry);
+        let edited = (before != entry).then_some(&*entry);
+        let record = Record::Tap { point, queue, entry: &before, edited, verdict };
+        self.step.get_mut().act(&record);
+        verdict
+    }
+
+    fn shared_read(&mut self, bar: Bar, offset: u64, into: &mut [u8]) -> Result<(), DmaFault> {
+        let result = self.host.shared_read(bar, offset, into);
+        let fault = result.err().map(|fault| fault.kind);
+        let data = if fault.is_none() { &*into } else { &[] };
+        let len = into.len() as u64;
+        self.step.get_mut().look(&Record::SharedRead { bar, offset, len, data, fault });
+        result
+    }
+
+    fn shared_write(&mut self, bar: Bar, offset: u64, from: &[u8]) -> Result<(), DmaFault> {
+        let result = self.host.shared_write(bar, offset, from);
+        let fault = result.err().map(|fault| fault.kind);
+        self.step.get_mut().act(&Record::SharedWrite { bar, offset, data: from, fault });
+        result
+    }
+}
