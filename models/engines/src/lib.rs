@@ -9,6 +9,7 @@
 //! - [`aead`]: AES-GCM, AES-CCM, ChaCha20-Poly1305.
 //! - [`rsa`], [`ecdsa`]: raw and PKCS #1 v1.5 RSA to 4096 bits; ECDSA on P-256, P-384 and P-521.
 //! - [`modular`], [`weierstrass`]: the arithmetic of public-key accelerators, on operands as given.
+//! - [`wireless`]: SNOW 3G (UEA2, UIA2), ZUC (EEA3, EIA3) and KASUMI (F8, F9) of 3GPP.
 //! - [`deflate`]: DEFLATE with fixed or dynamic codes, one-shot and continued; CRC-32, Adler-32.
 //! - `vectors` (a feature): published test vectors, for tests here and through devices.
 //!
@@ -40,14 +41,14 @@
 //! | ECB, SM4, DES, ARC4 | RustCrypto | in place over many blocks at once, or nothing else has them |
 //! | RSA | here, over `crypto-bigint` | short keys, raw operations, errors as devices report them |
 //! | ECDSA | RustCrypto | digests in, deterministic signatures out |
+//! | SNOW 3G, ZUC, KASUMI | here | no kept crate has them |
 //! | DEFLATE | zlib-rs | zlib's strategies, streams and reasons of errors, in Rust alone |
 //!
 //! Nothing here is constant-time beyond what its parts are, and keys are not wiped: an emulator's
 //! guests own the keys they send.
 //!
 //! # Not implemented
-//! - KASUMI F8 and F9, SNOW 3G UEA2 and UIA2, Twofish GMAC: no kept crate has them.
-//! - ZUC EEA3 and EIA3: virtio does not define their IV.
+//! - Twofish GMAC: no kept crate has it.
 //! - AES F8: virtio does not pass its salting key.
 //! - MD2, MD3: no published or kept implementation is in use.
 //! - ECDSA on P-192 and P-224: no stable release of their crates.
@@ -66,5 +67,6 @@ pub mod rsa;
 #[cfg(feature = "vectors")]
 pub mod vectors;
 pub mod weierstrass;
+pub mod wireless;
 
 pub use error::Error;
