@@ -79,8 +79,9 @@ pub mod flags {
     pub const DIGEST_IN_BUFFER: u16 = 1 << 10;
     /// GCM: the IV is 12 bytes, not a ready-made J0 (`ICP_QAT_FW_LA_GCM_IV_LEN_12_OCTETS`).
     pub const GCM_IV_12_BYTES: u16 = 1 << 11;
-    /// ZUC, single pass and newer slices: parts have none of them (bits 12 to 15).
-    pub const OTHER_SLICES: u16 = 0xf000;
+    /// Single pass and newer slices: parts have none of them (bits 13 to 15). Bit 12, ZUC's, says
+    /// nothing that the content descriptor does not.
+    pub const OTHER_SLICES: u16 = 0xe000;
     /// The protocol, three bits from bit 7 (`QAT_LA_PROTO`).
     pub const PROTOCOL_SHIFT: u16 = 7;
     /// No protocol.
@@ -89,6 +90,8 @@ pub mod flags {
     pub const PROTOCOL_CCM: u16 = 1;
     /// GCM.
     pub const PROTOCOL_GCM: u16 = 2;
+    /// SNOW 3G.
+    pub const PROTOCOL_SNOW_3G: u16 = 4;
 }
 
 /// Bits of `comn_status` in responses.

@@ -18,8 +18,9 @@
 //! they are set up anew. Symmetric requests are executed at once; the others are jobs.
 //!
 //! # Not implemented
-//! - KASUMI, SNOW 3G, ZUC and AES-F8, for which there are no maintained crates; ARC4, GALOIS_64 and
-//!   hash mode 2, which no driver uses here; Cipher-CRC, key derivation and random numbers.
+//! - AES-F8, ARC4, GALOIS_64 and hash mode 2, which no driver uses here; SNOW 3G, ZUC and KASUMI
+//!   together with algorithms of other families, ZUC-256; Cipher-CRC, key derivation and random
+//!   numbers.
 //! - Messages in parts (`PARTIAL`, `UPDATE_STATE`), content descriptors inside requests.
 //! - AES decryption with keys that were converted by the driver, as newer parts want them.
 //! - Binary curves, SM2, DSA, and primality tests; RSA key generation.

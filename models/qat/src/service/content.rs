@@ -2,6 +2,7 @@
 
 use understudy_engines::cipher::{Algorithm as Cipher, Direction};
 use understudy_engines::hash::{self, Algorithm as Hash, Hasher, MAX_DIGEST_LEN};
+use understudy_engines::wireless;
 
 use super::Failure;
 use crate::layout::{AuthConfig, CipherConfig, ContentControl};
@@ -21,6 +22,9 @@ mod cipher_algorithm {
     pub(super) const AES_128: u32 = 3;
     pub(super) const AES_192: u32 = 4;
     pub(super) const AES_256: u32 = 5;
+    pub(super) const KASUMI: u32 = 7;
+    pub(super) const SNOW_3G: u32 = 8;
+    pub(super) const ZUC: u32 = 9;
 }
 
 /// Modes of ciphers (`icp_qat_hw_cipher_mode`).
@@ -28,6 +32,7 @@ mod cipher_mode {
     pub(super) const ECB: u32 = 0;
     pub(super) const CBC: u32 = 1;
     pub(super) const CTR: u32 = 2;
+    pub(super) const F8: u32 = 3;
     pub(super) const XTS: u32 = 6;
 }
 
@@ -43,6 +48,9 @@ mod auth_algorithm {
     pub(super) const AES_XCBC: u32 = 7;
     pub(super) const AES_CBC_MAC: u32 = 8;
     pub(super) const GALOIS_128: u32 = 10;
+    pub(super) const KASUMI_F9: u32 = 12;
+    pub(super) const SNOW_3G_UIA2: u32 = 13;
+    pub(super) const ZUC_EIA3: u32 = 14;
     pub(super) const SHA3_224: u32 = 16;
     pub(super) const SHA3_256: u32 = 17;
     pub(super) const SHA3_384: u32 = 18;
@@ -55,11 +63,19 @@ mod auth_mode {
     pub(super) const KEYED: u32 = 1;
 }
 
+/// The engine of a cipher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Engine {
+    /// Leaves the data as it is.
+    Null,
+    Block(Cipher),
+    Wireless(wireless::Cipher),
+}
+
 /// What a content descriptor says about the cipher.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CipherContent<'a> {
-    /// `None` leaves the data as it is.
-    pub(crate) algorithm: Option<Cipher>,
+    pub(crate) engine: Engine,
     pub(crate) direction: Direction,
     pub(crate) key: &'a [u8],
 }
@@ -68,31 +84,35 @@ impl<'a> CipherContent<'a> {
     pub(crate) fn parse(content: &'a [u8], control: &ContentControl) -> Result<Self, Failure> {
         let start = usize::from(control.cipher_words) * 8;
         let config = CipherConfig(word(content, start)?);
-        let (algorithm, key_len) = cipher(config)?;
+        let (engine, key_len) = cipher(config)?;
         let key = content.get(start + CIPHER_CONFIG_LEN..).unwrap_or_default();
         let key = key.get(..key_len).ok_or(Failure::Invalid)?;
         let direction = if config.decrypts() { Direction::Decrypt } else { Direction::Encrypt };
         let ready_made = config.decrypts() && !config.converts_key();
-        match algorithm {
+        match engine {
             // Counter mode has one direction and a key of its own in both.
-            Some(Cipher::AesCtr | Cipher::TdesCtr) => {
-                Ok(Self { algorithm, direction: Direction::Encrypt, key })
+            Engine::Block(Cipher::AesCtr | Cipher::TdesCtr) => {
+                Ok(Self { engine, direction: Direction::Encrypt, key })
             }
             // The key would be the last round's, from which the slice computes backwards.
-            Some(Cipher::AesEcb | Cipher::AesCbc | Cipher::AesXts) if ready_made => {
+            Engine::Block(Cipher::AesEcb | Cipher::AesCbc | Cipher::AesXts) if ready_made => {
                 Err(Failure::Unsupported)
             }
-            _ => Ok(Self { algorithm, direction, key }),
+            _ => Ok(Self { engine, direction, key }),
         }
     }
 }
 
 /// The engine, and the length of its key in bytes.
-fn cipher(config: CipherConfig) -> Result<(Option<Cipher>, usize), Failure> {
-    use cipher_algorithm::{AES_128, AES_192, AES_256, DES, NULL, TDES};
+fn cipher(config: CipherConfig) -> Result<(Engine, usize), Failure> {
+    use cipher_algorithm::{AES_128, AES_192, AES_256, DES, KASUMI, NULL, SNOW_3G, TDES, ZUC};
     let mode = config.mode();
+    let wireless = |cipher: wireless::Cipher| Ok((Engine::Wireless(cipher), cipher.key_len()));
     let len = match config.algorithm() {
-        NULL => return Ok((None, 0)),
+        NULL => return Ok((Engine::Null, 0)),
+        KASUMI if mode == cipher_mode::F8 => return wireless(wireless::Cipher::Kasumi),
+        SNOW_3G if mode == cipher_mode::ECB => return wireless(wireless::Cipher::Snow3g),
+        ZUC if mode == cipher_mode::ECB => return wireless(wireless::Cipher::Zuc),
         DES => 8,
         TDES | AES_192 => 24,
         AES_128 => 16,
@@ -109,10 +129,10 @@ fn cipher(config: CipherConfig) -> Result<(Option<Cipher>, usize), Failure> {
         (_, cipher_mode::ECB) if is_aes => Cipher::AesEcb,
         (_, cipher_mode::CBC) if is_aes => Cipher::AesCbc,
         (_, cipher_mode::CTR) if is_aes => Cipher::AesCtr,
-        (_, cipher_mode::XTS) if is_aes => return Ok((Some(Cipher::AesXts), len * 2)),
+        (_, cipher_mode::XTS) if is_aes => return Ok((Engine::Block(Cipher::AesXts), len * 2)),
         _ => return Err(Failure::Unsupported),
     };
-    Ok((Some(algorithm), len))
+    Ok((Engine::Block(algorithm), len))
 }
 
 /// What a content descriptor says about the hash.
@@ -132,6 +152,8 @@ pub(crate) enum AuthContent<'a> {
     CbcMac { key: &'a [u8] },
     /// GHASH, with the length of the associated data in bytes.
     Galois { aad_len: usize },
+    /// A MAC of 3GPP. Its IV is where associated data would be.
+    Wireless { mac: wireless::Mac, key: &'a [u8] },
 }
 
 impl<'a> AuthContent<'a> {
@@ -153,6 +175,16 @@ impl<'a> AuthContent<'a> {
                 let len = part(16..20)?.first_chunk().map_or(0, |len| u32::from_be_bytes(*len));
                 let aad_len = usize::try_from(len).map_err(|_| Failure::Invalid)?;
                 Ok(Self::Galois { aad_len })
+            }
+            (algorithm::KASUMI_F9, auth_mode::PLAIN | auth_mode::KEYED) => {
+                Ok(Self::Wireless { mac: wireless::Mac::Kasumi, key: part(0..32)? })
+            }
+            // Behind the state: the configuration of the cipher, then its key.
+            (algorithm::SNOW_3G_UIA2, auth_mode::PLAIN | auth_mode::KEYED) => {
+                Ok(Self::Wireless { mac: wireless::Mac::Snow3g, key: part(32..48)? })
+            }
+            (algorithm::ZUC_EIA3, auth_mode::PLAIN | auth_mode::KEYED) => {
+                Ok(Self::Wireless { mac: wireless::Mac::Zuc, key: part(0..16)? })
             }
             (number, mode @ (auth_mode::PLAIN | auth_mode::KEYED)) => {
                 let counter = content.get(start + 8..).and_then(|rest| rest.first_chunk());
@@ -192,6 +224,7 @@ impl<'a> AuthContent<'a> {
         match self {
             Self::Null => MAX_DIGEST_LEN,
             Self::Hash { inner, .. } => inner.algorithm().digest_len(),
+            Self::Wireless { .. } => wireless::MAC_LEN,
             _ => 16,
         }
     }

@@ -11,7 +11,7 @@ use understudy_engines::cipher::{self, Algorithm as Cipher, Direction};
 use understudy_engines::mac;
 use understudy_ring::SgList;
 
-use super::content::{AuthContent, CipherContent, MAX_CONTENT_LEN};
+use super::content::{AuthContent, CipherContent, Engine, MAX_CONTENT_LEN};
 use super::keys::KeyCache;
 use super::{Failure, list, read_buffers};
 use crate::layout::{SymmetricRequest, common, flags, symmetric};
@@ -110,7 +110,7 @@ pub(crate) fn run(
     let mut job = Job { bus, request, plan, source, destination, data, aad, keys };
     job.read()?;
     match specific >> flags::PROTOCOL_SHIFT & 7 {
-        flags::PROTOCOL_NONE => job.plain(cipher, auth)?,
+        flags::PROTOCOL_NONE | flags::PROTOCOL_SNOW_3G => job.plain(cipher, auth)?,
         flags::PROTOCOL_CCM => job.ccm(cipher, auth)?,
         flags::PROTOCOL_GCM => job.gcm(cipher, auth)?,
         _ => return Err(Failure::Unsupported),
@@ -256,14 +256,32 @@ impl Job<'_> {
         if self.plan.hash_first {
             self.authenticate(auth.as_ref(), &[0; 16])?;
         }
-        if let Some(CipherContent { algorithm: Some(algorithm), direction, key }) = cipher {
-            let iv = self.iv()?;
-            let iv = iv.get(..algorithm.iv_len()).unwrap_or_default();
-            let data = self.data.get_mut(self.plan.cipher.clone()).ok_or(Failure::Invalid)?;
-            self.keys.cipher(algorithm, key)?.apply(direction, iv, data)?;
+        if let Some(cipher) = cipher {
+            self.encipher(cipher)?;
         }
         if !self.plan.hash_first {
             self.authenticate(auth.as_ref(), &[0; 16])?;
+        }
+        Ok(())
+    }
+
+    fn encipher(
+        &mut self,
+        CipherContent { engine, direction, key }: CipherContent<'_>,
+    ) -> Result<(), Failure> {
+        if engine == Engine::Null {
+            return Ok(());
+        }
+        let iv = self.iv()?;
+        let iv = |len| iv.get(..len).unwrap_or_default();
+        let data = self.data.get_mut(self.plan.cipher.clone()).ok_or(Failure::Invalid)?;
+        match engine {
+            Engine::Null => {}
+            Engine::Block(algorithm) => {
+                let key = self.keys.cipher(algorithm, key)?;
+                key.apply(direction, iv(algorithm.iv_len()), data)?;
+            }
+            Engine::Wireless(cipher) => cipher.apply(key, iv(cipher.iv_len()), data)?,
         }
         Ok(())
     }
@@ -277,7 +295,7 @@ impl Job<'_> {
         let (Some(cipher), Some(AuthContent::CbcMac { .. })) = (cipher, &auth) else {
             return Err(Failure::Unsupported);
         };
-        if cipher.algorithm != Some(Cipher::AesCtr) {
+        if cipher.engine != Engine::Block(Cipher::AesCtr) {
             return Err(Failure::Unsupported);
         }
         let iv = self.iv()?;
@@ -310,7 +328,7 @@ impl Job<'_> {
         let encrypts = plan.returns && !plan.compares && !plan.hash_first;
         let decrypts = plan.compares && !plan.returns && plan.hash_first;
         let aligned = plan.cipher.is_empty() || plan.cipher == plan.auth;
-        if cipher.algorithm != Some(Cipher::AesCtr) || encrypts == decrypts || !aligned {
+        if cipher.engine != Engine::Block(Cipher::AesCtr) || encrypts == decrypts || !aligned {
             return Err(Failure::Unsupported);
         }
         let iv = self.iv()?;
@@ -346,9 +364,13 @@ impl Job<'_> {
         let Some(auth) = auth else { return Ok(()) };
         let mut tag = [0; MAX_TAG_LEN];
         self.aad.clear();
-        if let AuthContent::CbcMac { .. } = auth {
+        match auth {
             // The driver has put B0 and the padded associated data there.
-            self.read_aad(usize::from(self.request.auth.aad_len))?;
+            AuthContent::CbcMac { .. } => {
+                self.read_aad(usize::from(self.request.auth.aad_len))?;
+            }
+            AuthContent::Wireless { mac, .. } => self.read_aad(mac.iv_len())?,
+            _ => {}
         }
         let covered = self.data.get(self.plan.auth.clone()).ok_or(Failure::Invalid)?;
         digest(auth, self.keys, self.aad, covered, mask, &mut tag)?;
@@ -440,6 +462,11 @@ fn digest(
             let out = tag.get_mut(..16).ok_or(Failure::Invalid)?;
             stream.finish(out)?;
             out.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+            Ok(())
+        }
+        AuthContent::Wireless { mac, key } => {
+            let mac = mac.compute(key, prefix, data)?;
+            tag.iter_mut().zip(mac).for_each(|(to, from)| *to = from);
             Ok(())
         }
         // GCM does this along with the cipher.
