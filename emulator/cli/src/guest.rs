@@ -13,7 +13,9 @@ use understudy_device::{
     AccessError, Bar, Bus, Capability, DeviceModel, FinishedJob, Identity, Progress, ResetKind,
     State,
 };
-use understudy_guest::{Attachment, Devices, Error, Guest, Kit, Scenario, Wanted, virtio_crypto};
+use understudy_guest::{
+    Attachment, Devices, Error, Guest, Kit, Scenario, Wanted, qat, virtio_crypto,
+};
 use understudy_server::{DeviceServer, Options};
 use understudy_trace::TracedFunction;
 
@@ -69,10 +71,11 @@ pub(crate) fn spinner(what: &str) -> ProgressBar {
 /// The scenarios of a device that were asked for.
 fn scenarios(device: &Device, args: &GuestArgs) -> Result<Vec<Scenario>, Failure> {
     let mut all = match device.name {
+        "qat" => qat::scenarios(args.seed),
         "virtio-crypto" => virtio_crypto::scenarios(virtio_crypto::ALL_DRIVERS, args.seed),
         name => {
             let what = format!("there are no guest scenarios for {name}");
-            return Err(Failure::usage(what, "command line", "virtio-crypto"));
+            return Err(Failure::usage(what, "command line", "qat or virtio-crypto"));
         }
     };
     let known: Vec<&str> = all.iter().map(|scenario| scenario.id).collect();
@@ -221,9 +224,13 @@ impl Devices for Served {
         self.seen = vec![State::default(); wanted.count];
         let folder = tempfile::Builder::new().prefix("understudy-").tempdir();
         let folder = folder.map_err(|error| error.to_string())?;
+        let parameters = match wanted.parameters {
+            "" => Value::Null,
+            parameters => serde_json::from_str(parameters).map_err(|error| error.to_string())?,
+        };
         for index in 0..wanted.count {
             let socket = folder.path().join(format!("{index}.sock"));
-            let model = self.device.build(Value::Null).map_err(|error| error.to_string())?;
+            let model = self.device.build(parameters.clone()).map_err(|error| error.to_string())?;
             let model = if wanted.msix { model } else { WithoutMsix::wrap(model) };
             let mut function =
                 host::function(self.device, model, None).map_err(|error| error.to_string())?;
@@ -238,7 +245,7 @@ impl Devices for Served {
     fn operations(&mut self, _: &mut Guest, device: usize) -> Result<u64, String> {
         let server = self.servers.get(device).ok_or("no such device")?;
         let state = server.inspect().map_err(|error| error.to_string())?;
-        let count = operations(&state);
+        let count = operations(self.device, &state);
         if let Some(seen) = self.seen.get_mut(device) {
             *seen = state;
         }
@@ -306,9 +313,14 @@ impl DeviceModel for WithoutMsix {
     }
 }
 
-/// Requests that encrypted or decrypted: what only the device can have done. Requests of queues
-/// and of other services are not counted.
-fn operations(state: &State) -> u64 {
-    let requests = state.counters.iter().filter(|counter| counter.name.ends_with("crypt.requests"));
+/// Requests that computed something: what only the device can have done. Requests of queues and
+/// those that do nothing are not counted.
+fn operations(device: &Device, state: &State) -> u64 {
+    let counts: &[&str] = match device.name {
+        "qat" => &qat::WORK,
+        _ => &["crypt.requests"],
+    };
+    let counts = |name: &str| counts.iter().any(|end| name.ends_with(end));
+    let requests = state.counters.iter().filter(|counter| counts(&counter.name));
     requests.map(|counter| counter.value).sum()
 }

@@ -29,6 +29,8 @@ pub struct Config {
     /// Whether devices in other processes can map the guest's memory. If not, they must ask QEMU
     /// for every byte, by message.
     pub shared_memory: bool,
+    /// Programs to have besides busybox and kmod: `ip`, `dpdk-test`.
+    pub programs: Vec<String>,
     /// Modules to have at hand, by name, or by folder (`kernel/crypto/`); what they depend on
     /// comes along. None is loaded unless the kernel or a task asks.
     pub modules: Vec<String>,
@@ -54,6 +56,7 @@ impl Default for Config {
             processors: 1,
             memory_mib: 512,
             shared_memory: true,
+            programs: Vec::new(),
             modules: Vec::new(),
             kernel_arguments: Vec::new(),
             qemu_arguments: Vec::new(),
@@ -248,7 +251,7 @@ fn write_files(kit: &Kit, kernel: &Kernel, config: &Config) -> Result<tempfile::
         .prefix("understudy-guest-")
         .tempdir()
         .map_err(Error::io("the guest's temporary folder"))?;
-    let archive = initramfs::build(kit, kernel, &config.modules, &agent)?;
+    let archive = initramfs::build(kit, kernel, &config.programs, &config.modules, &agent)?;
     std::fs::write(folder.path().join(INITRD), archive)
         .map_err(Error::io("the guest's root file system"))?;
     Ok(folder)

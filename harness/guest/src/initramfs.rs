@@ -21,15 +21,19 @@ const DIRECTORY: u32 = 0o040_755;
 const SYMBOLIC_LINK: u32 = 0o120_777;
 const REGULAR: u32 = 0o100_000;
 
-/// Builds the archive: the kit's root, the modules, and `agent` as the first process.
+/// Builds the archive: the kit's root, programs, modules, and `agent` as the first process.
 pub(crate) fn build(
     kit: &Kit,
     kernel: &Kernel,
+    programs: &[String],
     wanted_modules: &[String],
     agent: &Path,
 ) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
     archive.tree(&kit.root(), "")?;
+    for program in programs {
+        archive.tree(&kit.program(program), "")?;
+    }
     let modules_at = format!("usr/lib/modules/{}", kernel.release());
     archive.directories(&modules_at);
     for entry in list(&kernel.modules())? {

@@ -1,4 +1,4 @@
-//! What `ci/prepare` made: a QEMU, kernels, and the guest's root file system.
+//! What `ci/prepare` made: a QEMU, kernels, the guest's root file system, and more programs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,10 @@ pub const FOLDER_VARIABLE: &str = "UNDERSTUDY_GUEST_DIR";
 
 /// Where `ci/prepare` puts the files, below the repository's root.
 pub const DEFAULT_FOLDER: &str = "target/guest";
+
+/// Programs that a guest can have besides its root file system, each with its libraries:
+/// iproute2's `ip`, and DPDK's `dpdk-test` with drivers for QAT.
+const PROGRAMS: [&str; 2] = ["ip", "dpdk-test"];
 
 /// A folder that `ci/prepare` has filled.
 #[derive(Clone, Debug)]
@@ -55,6 +59,9 @@ impl Kit {
         if kit.kernels.is_empty() {
             return Err(missing("kernels"));
         }
+        if !PROGRAMS.iter().all(|program| kit.program(program).is_dir()) {
+            return Err(missing("programs"));
+        }
         Ok(kit)
     }
 
@@ -88,6 +95,11 @@ impl Kit {
     /// The tree that becomes the guest's root file system.
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.join("root")
+    }
+
+    /// The tree of one of the programs that guests can have besides.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.folder.join("programs").join(name)
     }
 }
 
@@ -159,6 +171,9 @@ mod tests {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, "").unwrap();
         }
+        for program in PROGRAMS {
+            fs::create_dir_all(folder.path().join("programs").join(program)).unwrap();
+        }
         for (suite, release) in releases {
             let kernel = folder.path().join("kernels").join(suite);
             fs::create_dir_all(&kernel).unwrap();
@@ -191,6 +206,10 @@ mod tests {
         let folder = prepared(&[]);
         let error = Kit::open(folder.path()).unwrap_err().to_string();
         assert!(error.ends_with("has no kernels: run ci/prepare"), "{error}");
+        let folder = prepared(&[("suite", "6.12.1")]);
+        fs::remove_dir(folder.path().join("programs/ip")).unwrap();
+        let error = Kit::open(folder.path()).unwrap_err().to_string();
+        assert!(error.ends_with("has no programs: run ci/prepare"), "{error}");
         let error = Kit::open(&folder.path().join("absent")).unwrap_err().to_string();
         assert!(error.ends_with("has no QEMU: run ci/prepare"), "{error}");
     }

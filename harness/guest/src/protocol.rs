@@ -65,8 +65,73 @@ pub enum Task {
         /// Where the contents start; the same seed gives the same files.
         seed: u64,
     },
+    /// Computes with two drivers of one algorithm over `AF_ALG`, and compares.
+    Compare {
+        /// The driver to check, by its own name.
+        driver: String,
+        /// The driver it is compared with, by its own name.
+        reference: String,
+        /// What they are.
+        shape: Shape,
+        /// Where keys and contents start; the same seed gives the same ones.
+        seed: u64,
+    },
+    /// Gives a driver another priority in the kernel's crypto core.
+    Priority {
+        /// The driver, by its own name.
+        driver: String,
+        /// The new priority.
+        priority: u32,
+    },
+    /// Has memory paged out through zswap and in again, and compares it.
+    PageOut {
+        /// Pages of memory, 4 KiB each.
+        pages: u32,
+        /// Where the contents start; the same seed gives the same ones.
+        seed: u64,
+    },
+    /// Runs one of DPDK's own tests (`dpdk-test`). Measures how many cases passed, were skipped
+    /// and failed, and why they were skipped; passes only if none failed and each skip is explained.
+    DpdkTest {
+        /// The command, such as `compressdev_autotest`.
+        command: String,
+        /// The PCI function and options of its driver, as for `-a`.
+        function: String,
+        /// DPDK's drivers to load, as for `-d`.
+        drivers: Vec<String>,
+        /// Why cases are skipped.
+        reasons: Vec<Reason>,
+    },
     /// Starts the guest anew, in order. Is not answered: [`Hello`] comes next.
     Reboot,
+}
+
+/// Why test cases are skipped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// Text in the names of such cases, or in what they print: any of these.
+    pub marks: Vec<String>,
+    /// The reason, for people.
+    pub why: String,
+}
+
+/// What kind of algorithm a driver is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Shape {
+    /// A cipher with an IV of 16 bytes, on whole blocks.
+    Cipher {
+        /// Lengths of keys, in bytes.
+        keys_bytes: Vec<u32>,
+    },
+    /// `authenc` with `cbc(aes)`.
+    Authenc {
+        /// Length of the authentication key, in bytes.
+        auth_key_bytes: u32,
+        /// Length of the tag, in bytes.
+        tag_bytes: u32,
+    },
 }
 
 /// The agent's first line after each boot.

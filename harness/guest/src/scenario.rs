@@ -10,7 +10,7 @@ use crate::kit::{Kernel, Kit};
 use crate::protocol::Task;
 use crate::report::{Report, StepReport, Verdict};
 
-/// How long one step may take.
+/// How long one step may take, unless it says something else.
 const STEP_LIMIT: Duration = Duration::from_secs(90);
 
 /// A guest and what it is put through.
@@ -35,6 +35,8 @@ pub struct Wanted {
     pub count: usize,
     /// Whether they have MSI-X; if not, drivers fall back to the interrupt line.
     pub msix: bool,
+    /// The parameters of our models, in JSON. Empty for their defaults.
+    pub parameters: &'static str,
 }
 
 /// Which kernels a step is for, by the first two numbers of their releases.
@@ -59,6 +61,8 @@ pub struct Step {
     pub work: Work,
     /// The kernels that take this step; others go on with the next.
     pub kernels: For,
+    /// How long it may take.
+    pub limit: Duration,
 }
 
 /// What a step does.
@@ -104,7 +108,8 @@ pub trait Devices {
 impl Step {
     /// A step whose work is not counted.
     pub fn new(id: impl Into<String>, action: Action) -> Self {
-        Self { id: id.into(), action, work: Work::Any, kernels: For::All }
+        let (work, kernels) = (Work::Any, For::All);
+        Self { id: id.into(), action, work, kernels, limit: STEP_LIMIT }
     }
 
     /// A step that the agent performs, not counted.
@@ -116,6 +121,12 @@ impl Step {
     #[must_use]
     pub fn with_work(self, work: Work) -> Self {
         Self { work, ..self }
+    }
+
+    /// The same step, which may take longer or must be done sooner than others.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 
     /// The same step, for some kernels only.
@@ -196,7 +207,7 @@ impl Scenario {
         devices: &mut dyn Devices,
     ) -> (Result<Value, Error>, Vec<u64>) {
         if step.work == Work::Any {
-            return (act(&step.action, guest), Vec::new());
+            return (act(step, guest), Vec::new());
         }
         let mut count = |guest: &mut Guest| {
             let counts = (0..self.devices.count).map(|device| devices.operations(guest, device));
@@ -206,7 +217,7 @@ impl Scenario {
             Ok(before) => before,
             Err(error) => return (Err(error), Vec::new()),
         };
-        let outcome = act(&step.action, guest);
+        let outcome = act(step, guest);
         match count(guest) {
             Ok(after) => {
                 let pairs = after.iter().zip(&before);
@@ -236,9 +247,9 @@ impl Work {
     }
 }
 
-fn act(action: &Action, guest: &mut Guest) -> Result<Value, Error> {
-    match action {
-        Action::Perform(task) => guest.perform(task, STEP_LIMIT),
+fn act(step: &Step, guest: &mut Guest) -> Result<Value, Error> {
+    match &step.action {
+        Action::Perform(task) => guest.perform(task, step.limit),
         Action::Reset => guest.reset(),
         Action::Unplug(device) => guest.unplug(*device).map(|()| Value::Null),
         Action::Plug(device) => guest.plug(*device).map(|()| Value::Null),

@@ -31,7 +31,7 @@ const NO_AF_ALG: For = For::Since(7, 2);
 /// eCryptfs ciphers 4 KiB at a time; the agent writes some 280 of them and reads them again.
 const ECRYPTFS_OPERATIONS: u64 = 500;
 
-const ONE: Wanted = Wanted { count: 1, msix: true };
+const ONE: Wanted = Wanted { count: 1, msix: true, parameters: "" };
 
 /// Everything, for a device of which Linux registers `drivers`.
 ///

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use understudy_device::{
     AccessError, Bar, BarKind, BarSpec, Bus, Capability, Counter, Decoder, DeviceModel,
-    FinishedJob, Identity, JobId, Progress, QueueState, RegisterOps, RegisterRef, RegisterState,
-    ResetKind, State, Vector,
+    FinishedJob, Identity, JobId, Nanos, Progress, QueueState, RegisterOps, RegisterRef,
+    RegisterState, ResetKind, State, Vector,
 };
 use understudy_ring::{Next, Pump};
 use zerocopy::FromBytes;
@@ -43,6 +43,7 @@ const RING_MAP: u16 = 0x409;
     Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
+#[schemars(inline)]
 pub enum Part {
     /// C62x (Lewisburg): 37c9.
     C62x,
@@ -78,6 +79,8 @@ pub struct Parameters {
     pub max_request: u32,
     /// The physical function announces a restart after so many responses; 0 for never.
     pub restart_after: u64,
+    /// Milliseconds from that response to the announcement.
+    pub restart_delay_ms: u32,
 }
 
 impl Default for Parameters {
@@ -87,6 +90,7 @@ impl Default for Parameters {
             mailbox_version: LATEST_VERSION,
             max_request: 16 << 20,
             restart_after: 0,
+            restart_delay_ms: 0,
         }
     }
 }
@@ -223,6 +227,8 @@ pub struct Qat {
     arbiter: u8,
     interrupts: Interrupts,
     mailbox: Mailbox,
+    /// When the physical function announces its restart.
+    restart_at: Option<Nanos>,
     mask: u32,
     /// Unmasked sources as they were last, for edges.
     level: u32,
@@ -252,6 +258,7 @@ impl Qat {
             arbiter: 0,
             interrupts: Interrupts::default(),
             mailbox: Mailbox::new(facts),
+            restart_at: None,
             mask: 0,
             level: 0,
             symmetric: symmetric::Scratch::new(max_len),
@@ -287,6 +294,15 @@ impl Qat {
             bus.raise(Vector(0));
         }
         self.level = level;
+    }
+
+    /// Announces the restart if it is time.
+    fn restart(&mut self, bus: &mut dyn Bus) {
+        if self.restart_at.is_some_and(|at| at <= bus.now()) {
+            self.restart_at = None;
+            self.mailbox.announce_restart();
+            self.deliver_mail(bus);
+        }
     }
 
     fn deliver_mail(&mut self, bus: &mut dyn Bus) {
@@ -415,8 +431,9 @@ impl Qat {
                 Err(_) => self.break_ring(index),
             }
             if self.counters.responses == self.parameters.restart_after {
-                self.mailbox.announce_restart();
-                self.deliver_mail(bus);
+                let delay = u64::from(self.parameters.restart_delay_ms) * 1_000_000;
+                self.restart_at = Some(bus.now().plus(delay));
+                self.restart(bus);
             }
         }
         if visible > 0 {
@@ -746,9 +763,10 @@ impl DeviceModel for Qat {
             progress = progress.sooner(self.serve(bus, index, &mut budget));
         }
         self.first = (self.first + 1) % count.max(1);
+        self.restart(bus);
         self.interrupt(bus);
-        let deadline = self.interrupts.deadline();
-        progress.sooner(deadline.map_or(Progress::Idle, Progress::Until))
+        let deadlines = [self.interrupts.deadline(), self.restart_at];
+        deadlines.into_iter().flatten().map(Progress::Until).fold(progress, Progress::sooner)
     }
 
     fn finish(&mut self, bus: &mut dyn Bus, done: FinishedJob) {
@@ -775,6 +793,7 @@ impl DeviceModel for Qat {
         self.arbiter = 0;
         self.interrupts = Interrupts::default();
         self.mailbox.reset();
+        self.restart_at = None;
         self.mask = 0;
         self.level = 0;
         self.symmetric.clear();

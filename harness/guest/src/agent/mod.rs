@@ -4,9 +4,13 @@
 //! speak the same protocol.
 
 mod alg;
+mod compare;
 mod crypto_list;
+mod dpdk;
 mod ecryptfs;
 mod kernel_log;
+mod page_out;
+mod priority;
 mod software;
 mod vectors;
 
@@ -89,6 +93,14 @@ fn perform(task: &Task, log: &mut kernel_log::KernelLog) -> Result<Value, Failur
         Task::CbcVectors { driver, transforms, seed } => vectors::check(driver, *transforms, *seed),
         Task::CbcTiming { driver, operations, sizes } => vectors::time(driver, *operations, sizes),
         Task::Ecryptfs { driver, seed } => ecryptfs::check(driver, *seed),
+        Task::Compare { driver, reference, shape, seed } => {
+            compare::check(driver, reference, shape, *seed)
+        }
+        Task::Priority { driver, priority } => priority::set(driver, *priority),
+        Task::PageOut { pages, seed } => page_out::check(*pages, *seed),
+        Task::DpdkTest { command, function, drivers, reasons } => {
+            dpdk::check(command, function, drivers, reasons)
+        }
         Task::Reboot => {
             rustix::fs::sync();
             match rustix::system::reboot(rustix::system::RebootCommand::Restart) {
