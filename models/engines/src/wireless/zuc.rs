@@ -137,6 +137,6 @@ pub(super) fn mac(key: &[u8; 16], iv: &[u8; 16], data: &[u8]) -> u32 {
     }
     sum ^= high(window);
     // The last word: behind those that the message and its end have used.
-    let last = if data.len() % 4 == 0 { high(window << 32) } else { generator.word() };
+    let last = if data.len().is_multiple_of(4) { high(window << 32) } else { generator.word() };
     sum ^ last
 }
