@@ -143,8 +143,13 @@ proptest! {
             (0, driver.encode(target, &operation).unwrap())
         };
         for (at, value) in edits {
-            let len = encoded.readable[0].len();
-            encoded.readable[0][at % len] = value;
+            let at = at % encoded.readable[0].len();
+            // A CREATE that becomes a DESTROY is answered in one byte, where this driver looks for
+            // a session.
+            let destroys = control && at == 0 && matches!(value, 3 | 5);
+            if !destroys {
+                encoded.readable[0][at] = value;
+            }
         }
         encoded.exact = false;
         if !control {
