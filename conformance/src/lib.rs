@@ -10,11 +10,11 @@
 //!   crate's own (`peer`, `session`) that shares no code with the server under test.
 //!   Virtio devices are driven by `understudy-client`'s drivers (`rig`), written from the
 //!   specification too.
+//! - [`ledger`]: what the specifications demand, and which check or reason stands for each demand.
 //! - [`run`]: runs checks on a [`Target`], and replaces a device that hangs.
 //! - [`Report`]: the one result model; [`report`] renders it as a table, JSON and JUnit XML.
 //!
-//! Not here: the requirements ledger that says which clauses have no check yet, performance,
-//! migration, and checks of a device's behaviour inside a guest (`understudy-guest`).
+//! Not here: performance, migration, and checks of a device's behaviour inside a guest (`understudy-guest`).
 #![forbid(unsafe_code)]
 
 mod bytes;
@@ -22,6 +22,7 @@ mod check;
 pub mod checks;
 mod context;
 mod errno;
+pub mod ledger;
 mod memory;
 mod peer;
 mod profile;

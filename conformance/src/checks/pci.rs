@@ -8,6 +8,7 @@ mod bars;
 mod capabilities;
 mod header;
 mod interrupts;
+mod registers;
 
 pub(super) const CHECKS: &[&[Check]] =
-    &[header::CHECKS, bars::CHECKS, capabilities::CHECKS, interrupts::CHECKS];
+    &[header::CHECKS, bars::CHECKS, capabilities::CHECKS, registers::CHECKS, interrupts::CHECKS];

@@ -65,6 +65,17 @@ Examples:
       Checks a server that is already running, whoever wrote it.")]
     Check(CheckArgs),
 
+    /// Show what the specifications demand, and what becomes of each demand.
+    ///
+    /// Every requirement is tested by checks, watched in drivers by monitors, or has a reason why
+    /// neither.
+    #[command(after_help = "\
+Examples:
+  understudy requirements
+  understudy requirements virtio/2.7 --list
+  understudy requirements --json | jq '.areas[].requirements[] | select(.waived)'")]
+    Requirements(RequirementsArgs),
+
     /// Boot stock kernels in QEMU with a device, and put its driver through scenarios.
     ///
     /// Needs what `ci/prepare` fetches: QEMU 10.1 or newer and Debian's kernels. It is run first if
@@ -138,6 +149,21 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct DevicesArgs {
     /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RequirementsArgs {
+    /// Only requirements whose id begins so (`virtio/2.7`), or matches as a shell would.
+    #[arg(value_name = "FILTER", value_parser = Filter::new)]
+    pub(crate) only: Vec<Filter>,
+
+    /// List them instead of counting them.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) list: bool,
+
+    /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -2,7 +2,7 @@
 //!
 //! - `cli`: the command line, as data for clap.
 //! - `failure`: one line for people, one exit code for scripts.
-//! - `devices`, `serve`, `check`, `guest`, `inspect`, `faults`, `schema`: one module for each command.
+//! - `devices`, `serve`, `check`, `requirements`, `guest`, `inspect`, `faults`, `schema`: one module for each command.
 //! - `trace`, `replay`: what is recorded, shown and played again.
 //! - `config`: the file behind `serve --config`. `host`: models from the catalog behind sockets.
 //! - `control`: the socket beside each device's, through which `inspect` asks.
@@ -30,6 +30,7 @@ mod guest;
 mod host;
 mod inspect;
 mod replay;
+mod requirements;
 mod schema;
 mod serve;
 mod trace;
@@ -70,6 +71,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Devices(args) => devices::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Requirements(args) => requirements::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Faults(args) => faults::run(&args.command),

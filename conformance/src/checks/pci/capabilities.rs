@@ -67,6 +67,12 @@ pub(super) const CHECKS: &[Check] = &[
         clause: "PCI Express 4.0 §6.6.2, §7.5.3.4",
         run: function_level_reset,
     },
+    Check {
+        id: "pci/express/11",
+        title: "A Function Level Reset disables MSI-X and masks every vector",
+        clause: "PCI Express 4.0 §6.6.2, PCI 3.0 §6.8.2.3, §6.8.2.9",
+        run: reset_of_msix,
+    },
 ];
 
 fn chain(ctx: &mut Context<'_>) -> Outcome {
@@ -204,4 +210,23 @@ fn function_level_reset(ctx: &mut Context<'_>) -> Outcome {
     expect_hex("Device ID", le32(&header, 0), ctx.profile.config32(0))?;
     expect_hex("BAR 0", le32(&header, 0x10), ctx.profile.config32(0x10))?;
     expect_hex("Device Control bit 15", le16(&session.read(CONFIG, control, 2)?, 0) >> 15, 0)
+}
+
+fn reset_of_msix(ctx: &mut Context<'_>) -> Outcome {
+    let msix = ctx.profile.need(cap::MSIX, "MSI-X")?;
+    let (mut session, control) = with_flr(ctx)?;
+    session.write16(CONFIG, 4, 2)?;
+    let table = session.read32(CONFIG, msix + 4)?;
+    let (region, offset) = (table & 7, u64::from(table & !7));
+    let before = session.read16(CONFIG, msix + 2)?;
+    session.write32(region, offset + 12, 0)?;
+    session.write16(CONFIG, msix + 2, before | 3 << 14)?;
+    let device_control = session.read16(CONFIG, control)?;
+    session.write16(CONFIG, control, device_control | 1 << 15)?;
+    session.until("Command is cleared by the reset", |session| {
+        Ok((session.read16(CONFIG, 4)? == 0).then_some(()))
+    })?;
+    expect_hex("MSI-X Message Control", session.read16(CONFIG, msix + 2)?, before)?;
+    session.write16(CONFIG, 4, 2)?;
+    expect_hex("Mask Bit of vector 0", session.read32(region, offset + 12)? & 1, 1)
 }

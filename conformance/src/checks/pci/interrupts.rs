@@ -98,6 +98,18 @@ pub(super) const CHECKS: &[Check] = &[
         clause: "PCI 3.0 §6.2.2",
         run: bus_master_off,
     },
+    Check {
+        id: "pci/6.8.2.7/2",
+        title: "The MSI-X table takes aligned accesses of four and of eight bytes alike",
+        clause: "PCI 3.0 §6.8.2",
+        run: table_widths,
+    },
+    Check {
+        id: "pci/6.8.3.5/4",
+        title: "Events while a vector is masked become one interrupt when it is unmasked",
+        clause: "PCI 3.0 §6.8.3.5",
+        run: masked_events_are_one,
+    },
 ];
 
 /// Attaches to a function with MSI-X and memory decoding on; returns the capability's offset.
@@ -368,4 +380,33 @@ fn bus_master_off(ctx: &mut Context<'_>) -> Outcome {
     // not have been lost.
     drop(rig);
     Rig::new(ctx, Plan::default())?.round_trip()
+}
+
+fn table_widths(ctx: &mut Context<'_>) -> Outcome {
+    let (mut session, at) = with_msix(ctx)?;
+    let (region, table) = place(&mut session, at + 4)?;
+    let whole = 0x0000_0012_fee0_1004_u64.to_le_bytes();
+    session.write(region, table, &whole)?;
+    expect_hex("the lower half", session.read32(region, table)?, 0xfee0_1004)?;
+    expect_hex("the upper half", session.read32(region, table + 4)?, 0x12)?;
+    session.write32(region, table + 4, 0x34)?;
+    session.write32(region, table, 0xfee0_2008)?;
+    let seen = session.read(region, table, 8)?;
+    crate::verdict::expect_bytes("the address", &seen, &0x0000_0034_fee0_2008_u64.to_le_bytes())
+}
+
+fn masked_events_are_one(ctx: &mut Context<'_>) -> Outcome {
+    let mut rig = msix_rig(ctx)?;
+    let vector = vector(&rig);
+    let msix = rig.device.function.msix.ok_or_else(|| Stop::skip("no MSI-X"))?;
+    msix.mask(rig.platform(), vector, true)?;
+    expect(!pending(&mut rig.device, vector)?, "the pending bit clear", || "set".into())?;
+    for _ in 0..3 {
+        rig.queue.want_interrupt(&mut rig.device.platform, true)?;
+        use_one(&mut rig)?;
+    }
+    msix.mask(rig.platform(), vector, false)?;
+    interrupt(&mut rig, vector, "the pending interrupt after unmasking")?;
+    rig.settle()?;
+    no_interrupt(&mut rig, vector, "for events that the first one told of")
 }

@@ -1,0 +1,42 @@
+//! What the ledger says, for people.
+
+use std::fmt::Write;
+
+use crate::ledger::{Coverage, Ledger, Requirement, Status};
+
+/// Coverage by area, as a table.
+#[must_use]
+pub fn coverage(ledger: &Ledger) -> String {
+    let mut out = format!(
+        "{:14} {:>12} {:>7} {:>8} {:>7} {:>12}\n",
+        "area", "requirements", "tested", "watched", "waived", "not testable"
+    );
+    let mut row = |name: &str, c: Coverage| {
+        let _ = writeln!(
+            out,
+            "{name:14} {:>12} {:>7} {:>8} {:>7} {:>12}",
+            c.requirements, c.tested, c.watched, c.waived, c.untestable
+        );
+    };
+    for area in &ledger.areas {
+        row(&area.area, Coverage::of(&area.requirements));
+    }
+    row("all", ledger.coverage());
+    out
+}
+
+/// These requirements, one on a line: id, what becomes of it, and what it says.
+#[must_use]
+pub fn requirements<'a>(requirements: impl IntoIterator<Item = &'a Requirement>) -> String {
+    let mut out = String::new();
+    for Requirement { id, text, status, .. } in requirements {
+        let what = match status {
+            Status::Tested(by) => format!("tested by {}", by.join(", ")),
+            Status::Watched(by) => format!("watched by {}", by.join(", ")),
+            Status::Waived(why) => format!("waived: {why}"),
+            Status::Untestable(why) => format!("not testable: {why}"),
+        };
+        let _ = writeln!(out, "{id}\n    {text}\n    {what}");
+    }
+    out
+}
