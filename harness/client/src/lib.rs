@@ -11,6 +11,7 @@
 //! - [`pci`]: discovery, BARs, MSI-X.
 //! - [`virtio`]: the modern PCI transport and both ring layouts.
 //! - [`virtio_crypto`]: sessions and requests of all five services.
+//! - [`qaic`]: boot, control channel and DMA bridge of the Cloud AI 100, after Linux.
 //! - [`qat`]: mailbox, rings and requests of QAT virtual functions, after Linux and DPDK.
 //!
 //! A device that misbehaves is an error, [`DriverError`], that says what it did; the drivers never
@@ -21,6 +22,7 @@ pub mod allocator;
 pub mod error;
 pub mod pci;
 pub mod platform;
+pub mod qaic;
 pub mod qat;
 pub mod simulation;
 pub mod vfio_user;

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use understudy_device::{DeviceModel, Vocabulary};
+use understudy_qaic::Qaic;
 use understudy_qat::Qat;
 use understudy_virtio_crypto::VirtioCrypto;
 
@@ -102,7 +103,7 @@ pub fn find(name: &str) -> Result<&'static Device, CatalogError> {
 }
 
 /// Every device there is a model of.
-pub static DEVICES: &[Device] = &[VIRTIO_CRYPTO, QAT];
+pub static DEVICES: &[Device] = &[VIRTIO_CRYPTO, QAT, QAIC];
 
 const VIRTIO_CRYPTO: Device = Device {
     name: "virtio-crypto",
@@ -155,6 +156,29 @@ const QAT: Device = Device {
     schema: schema::<understudy_qat::Parameters>,
     build: |value| {
         let device = Qat::new(parameters(value)?);
+        Ok(Box::new(device.map_err(|error| CatalogError::Refused(error.into()))?))
+    },
+};
+
+const QAIC: Device = Device {
+    name: "qaic",
+    vendor_id: 0x17cb,
+    device_id: 0xa100,
+    summary: "Qualcomm Cloud AI 100: runs ONNX networks in the vendor's program containers",
+    source: "Linux 6.12 drivers/accel/qaic and drivers/bus/mhi; the vendor's open runtime",
+    not_modelled: &[
+        "programs for the chip's own processors",
+        "checks of firmware and its contents",
+        "NNC reservations, activation states and device configuration",
+        "linked-list transfers of the DMA bridge",
+        "ramdumps, RAS events, telemetry and the DIAG, QDSS and DEBUG channels",
+    ],
+    drivers: &[Driver { name: "qaic", from: "Linux" }],
+    vocabulary: &vocabulary::QAIC,
+    defaults: defaults::<understudy_qaic::Parameters>,
+    schema: schema::<understudy_qaic::Parameters>,
+    build: |value| {
+        let device = Qaic::new(parameters(value)?);
         Ok(Box::new(device.map_err(|error| CatalogError::Refused(error.into()))?))
     },
 };

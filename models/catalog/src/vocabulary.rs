@@ -109,3 +109,32 @@ pub(crate) const QAT: Vocabulary = Vocabulary {
          parameters of the device choose them",
     )],
 };
+
+/// Linux `drivers/accel/qaic/qaic_data.c`; statuses are the model's.
+pub(crate) const QAIC: Vocabulary = Vocabulary {
+    // The tail registers of the request rings.
+    doorbells: &[Doorbell { bar: Bar(2), offset: 0x2_0004, stride: 0x1000, count: 16 }],
+    // Command and id of a request of the DMA bridge.
+    requests: Requests::Inline { opcode: Field::new(3, 1), tag: Some(Field::new(0, 2)) },
+    opcodes: &[
+        Named::new("none", 0x08),
+        Named::new("none.completion", 0x18),
+        Named::new("to_device", 0x09),
+        Named::new("to_device.completion", 0x19),
+        Named::new("from_device", 0x0a),
+        Named::new("from_device.completion", 0x1a),
+    ],
+    tag: Some(Field::new(0, 2)),
+    status: StatusPlace::Entry(Field::new(2, 2)),
+    status_mask: 0xffff,
+    good: 0,
+    statuses: &[
+        Named::new("illegal", 1),
+        Named::new("device_address", 2),
+        Named::new("host_fault", 3),
+        Named::new("doorbell", 4),
+    ],
+    reset: None,
+    features: None,
+    refused: &[("feature-missing", "the device has no feature bits")],
+};

@@ -2,6 +2,7 @@
 //!
 //! Written from the specifications, not from the models: what is decoded here is a second reading.
 
+mod qaic;
 mod qat;
 mod virtio;
 
@@ -12,6 +13,7 @@ use understudy_device::Tap;
 pub(crate) enum Entries {
     Virtio(virtio::Entries),
     Qat,
+    Qaic,
     /// Nothing is known about the device's entries.
     Plain,
 }
@@ -20,6 +22,7 @@ impl Entries {
     pub(crate) fn new(device: &str) -> Self {
         match device {
             "qat" => Self::Qat,
+            "qaic" => Self::Qaic,
             name if name.starts_with("virtio-") => Self::Virtio(virtio::Entries::new(name)),
             _ => Self::Plain,
         }
@@ -36,7 +39,7 @@ impl Entries {
     pub(crate) fn read(&mut self, iova: u64, data: &[u8]) -> String {
         match self {
             Self::Virtio(entries) => entries.read(iova, data),
-            Self::Qat | Self::Plain => String::new(),
+            Self::Qat | Self::Qaic | Self::Plain => String::new(),
         }
     }
 
@@ -47,6 +50,8 @@ impl Entries {
             (Self::Virtio(_), Tap::Completing) => virtio::used(entry),
             (Self::Qat, Tap::Fetched) => qat::request(entry),
             (Self::Qat, Tap::Completing) => qat::response(entry),
+            (Self::Qaic, Tap::Fetched) => qaic::fetched(entry),
+            (Self::Qaic, Tap::Completing) => qaic::completing(entry),
             (Self::Plain, _) => String::new(),
         }
     }

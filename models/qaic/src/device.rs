@@ -1,0 +1,777 @@
+//! The function: parameters, registers, power states, boot, counters.
+
+use understudy_device::{
+    AccessError, Bar, BarKind, BarSpec, Bus, Capability, Counter, Decoder, DeviceModel,
+    FinishedJob, Identity, Progress, QueueState, RegisterFile, RegisterOps, RegisterRef,
+    RegisterState, ResetKind, State, Vector,
+};
+
+use crate::boot::{Loader, SAHARA_FROM_HOST, TIMESYNC_FROM_HOST, is_time};
+use crate::bridge::{self, Channel};
+use crate::control::Control;
+use crate::layout::kind;
+use crate::message::number;
+use crate::mhi::{CHANNELS as MHI_CHANNELS, Message, Mhi, is_boot_channel, raise};
+use crate::registers::{
+    BRIDGE, BRIDGE_BAR, BRIDGE_OFFSET, BRIDGE_STRIDE, BridgeRegister, CHANNELS, CONTROL_RESET, MHI,
+    MHI_BAR, MhiRegister, SPARE_BAR, STATE_SHIFT, STATUS_READY, STATUS_SYSERR, WAKE_DOORBELL,
+};
+use crate::workload::Finished;
+
+/// Channels of the runtime firmware.
+const LOOPBACK_FROM_HOST: u8 = 0;
+const LOOPBACK_TO_HOST: u8 = 1;
+const SSR_FROM_HOST: u8 = 6;
+const SSR_TO_HOST: u8 = 7;
+const CONTROL_FROM_HOST: u8 = 10;
+const CONTROL_TO_HOST: u8 = 11;
+const TIMESYNC_PERIODIC_FROM_HOST: u8 = 22;
+
+/// Messages about the restart of a workload, and its events (`qaic_ssr.c`).
+const SSR_EVENT: u32 = 1 << 8;
+const SSR_EVENT_RESPONSE: u32 = 1 << 9;
+const SSR_BEFORE_SHUTDOWN: u32 = 1 << 1;
+const SSR_AFTER_POWER_UP: u32 = 1 << 4;
+
+/// Most bytes of a boot image.
+const IMAGE_MAX: u32 = 64 << 20;
+/// Bytes of an image that are read at once.
+const IMAGE_STEP: usize = 1 << 20;
+/// `BHI_STATUS`
+const IMAGE_SUCCESS: u32 = 2 << 30;
+const IMAGE_ERROR: u32 = 3 << 30;
+/// Why an image was not taken: its size, its memory.
+const ERROR_SIZE: u64 = 1;
+const ERROR_MEMORY: u64 = 2;
+
+/// What the device does first.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub enum Boot {
+    /// The primary boot loader waits for firmware, as on a card.
+    Pbl,
+    /// The runtime firmware is there: no firmware files are needed.
+    Amss,
+}
+
+/// What a user can choose.
+#[derive(
+    Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(default, deny_unknown_fields)]
+pub struct Parameters {
+    /// Where the device starts.
+    pub boot: Boot,
+    /// Messages of the control channel carry CRCs.
+    pub crc: bool,
+    /// Megabytes of device memory, 16 to 32768.
+    pub memory_mb: u32,
+    /// The device crashes once (SYS_ERR) after so many runs of networks; 0 for never.
+    pub crash_after: u64,
+}
+
+impl Default for Parameters {
+    fn default() -> Self {
+        Self { boot: Boot::Pbl, crc: true, memory_mb: 2048, crash_after: 0 }
+    }
+}
+
+/// A parameter out of its range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {value}, which is not {range}")]
+pub struct ParameterError {
+    /// Name of the parameter.
+    pub name: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// What it may be.
+    pub range: &'static str,
+}
+
+/// Execution environment (`enum mhi_ee_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Environment {
+    /// Primary boot loader.
+    Pbl = 0,
+    /// Second boot loader.
+    Sbl = 1,
+    /// Runtime firmware.
+    Amss = 2,
+}
+
+/// Power state (`enum mhi_state`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PowerState {
+    Reset = 0,
+    Ready = 1,
+    M0 = 2,
+    M2 = 4,
+    M3 = 5,
+    SystemError = 0xff,
+}
+
+impl PowerState {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reset => "RESET",
+            Self::Ready => "READY",
+            Self::M0 => "M0",
+            Self::M2 => "M2",
+            Self::M3 => "M3",
+            Self::SystemError => "SYS_ERR",
+        }
+    }
+}
+
+/// What the host asked for that takes memory accesses or interrupts.
+#[derive(Debug, Clone, Copy, Default)]
+struct Asked {
+    image: bool,
+    state: Option<PowerState>,
+    soc_reset: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counters {
+    runs: u64,
+    crashes: u64,
+    system_errors: u64,
+    soc_resets: u64,
+    mhi_resets: u64,
+    images: u64,
+    image_errors: u64,
+    wakes: u64,
+    times: u64,
+}
+
+/// A Cloud AI 100.
+pub struct Qaic {
+    identity: Identity,
+    parameters: Parameters,
+    file: RegisterFile<MhiRegister>,
+    environment: Environment,
+    state: PowerState,
+    ready: bool,
+    /// The environment was told since MHI was reset.
+    announced: bool,
+    asked: Asked,
+    mhi: Mhi,
+    loader: Loader,
+    control: Control,
+    channels: Vec<Option<Box<Channel>>>,
+    /// The channel to serve first, so that none starves.
+    first: usize,
+    bridge: bridge::Tally,
+    counters: Counters,
+    /// Why the device or a workload crashed last.
+    crash: String,
+}
+
+impl Qaic {
+    /// The function at power-on.
+    ///
+    /// # Errors
+    /// [`ParameterError`].
+    pub fn new(parameters: Parameters) -> Result<Self, ParameterError> {
+        let memory = parameters.memory_mb;
+        if !(16..=32768).contains(&memory) {
+            let (name, value, range) = ("memory_mb", u64::from(memory), "16 to 32768");
+            return Err(ParameterError { name, value, range });
+        }
+        let mut it = Self {
+            identity: identity(),
+            file: RegisterFile::new(&MHI),
+            environment: Environment::Pbl,
+            state: PowerState::Reset,
+            ready: false,
+            announced: false,
+            asked: Asked::default(),
+            mhi: Mhi::default(),
+            loader: Loader::default(),
+            control: Control::new(u64::from(memory) << 20, parameters.crc),
+            channels: (0..CHANNELS).map(|_| None).collect(),
+            first: 0,
+            bridge: bridge::Tally::default(),
+            counters: Counters::default(),
+            crash: String::new(),
+            parameters,
+        };
+        it.power_on();
+        Ok(it)
+    }
+
+    /// The chip is where it is at power-on. Counters stay.
+    fn power_on(&mut self) {
+        self.file.reset();
+        self.asked = Asked::default();
+        self.forget();
+        let ready = self.parameters.boot == Boot::Amss;
+        self.environment = if ready { Environment::Amss } else { Environment::Pbl };
+        self.state = if ready { PowerState::Ready } else { PowerState::Reset };
+        self.ready = ready;
+    }
+
+    /// Everything that the host has set up is gone.
+    fn forget(&mut self) {
+        self.mhi.reset();
+        self.announced = false;
+        self.loader = Loader::default();
+        self.control.reset();
+        self.channels.iter_mut().for_each(|channel| *channel = None);
+    }
+
+    fn register(&self, id: MhiRegister) -> u64 {
+        self.file.at(id, 0).map_or(0, |at| self.file.get(at))
+    }
+
+    fn set(&mut self, id: MhiRegister, value: u64) {
+        if let Some(at) = self.file.at(id, 0) {
+            self.file.set(at, value);
+        }
+    }
+
+    fn status(&self) -> u32 {
+        let error = self.state == PowerState::SystemError;
+        let bits = [(self.ready, STATUS_READY), (error, STATUS_SYSERR)];
+        let flags = bits.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum::<u32>();
+        flags | (self.state as u32) << STATE_SHIFT
+    }
+
+    fn mhi_register(&self, bus: Option<&dyn Bus>, at: RegisterRef<MhiRegister>) -> u64 {
+        match at.id {
+            MhiRegister::Status => self.status().into(),
+            MhiRegister::Environment => self.environment as u64,
+            // 19.2 MHz.
+            MhiRegister::Timer => bus.map_or(0, |bus| {
+                let ticks = u128::from(bus.now().0) * 192 / 10_000;
+                u64::try_from(ticks).unwrap_or(u64::MAX)
+            }),
+            _ => self.file.get(at),
+        }
+    }
+
+    /// An interrupt of the boot interface.
+    fn boot_interrupt(&self, bus: &mut dyn Bus) {
+        let vector = self.register(MhiRegister::InterruptVector);
+        raise(bus, Vector(u16::try_from(vector).unwrap_or(0)));
+    }
+
+    /// The primary boot loader takes the image.
+    fn load_image(&mut self, bus: &mut dyn Bus) {
+        let session = self.register(MhiRegister::ImageDoorbell);
+        let size = u32::try_from(self.register(MhiRegister::ImageSize)).unwrap_or(u32::MAX);
+        let address = self.register(MhiRegister::ImageAddress);
+        let result = match size {
+            1..=IMAGE_MAX => read_image(bus, address, size).map_err(|()| ERROR_MEMORY),
+            _ => Err(ERROR_SIZE),
+        };
+        let status = if result.is_ok() { IMAGE_SUCCESS } else { IMAGE_ERROR };
+        self.set(MhiRegister::BootStatus, u64::from(status) | session);
+        self.set(MhiRegister::ErrorCode, result.err().unwrap_or(0));
+        if result.is_ok() {
+            self.counters.images += 1;
+            self.environment = Environment::Sbl;
+            self.state = PowerState::Ready;
+            self.ready = true;
+        } else {
+            self.counters.image_errors += 1;
+        }
+        self.boot_interrupt(bus);
+    }
+
+    /// The host wants another power state.
+    fn change_state(&mut self, bus: &mut dyn Bus, state: PowerState) {
+        match (self.state, state) {
+            (PowerState::Ready, PowerState::M0) => self.start(bus),
+            (PowerState::M2 | PowerState::M3, PowerState::M0)
+            | (PowerState::M0 | PowerState::M2, PowerState::M3) => {
+                self.state = state;
+                self.mhi.notify(kind::STATE_CHANGE, state as u8);
+            }
+            (PowerState::M0, PowerState::M2) => self.state = state,
+            (PowerState::M0 | PowerState::M2 | PowerState::M3, PowerState::SystemError) => {
+                self.fail(bus, "the host asked for it");
+            }
+            // Not possible from here.
+            _ => {}
+        }
+    }
+
+    /// The rings are taken over, and the host learns the environment.
+    fn start(&mut self, bus: &mut dyn Bus) {
+        let [_, _, event_rings, _] =
+            u32::try_from(self.register(MhiRegister::Config)).unwrap_or(0).to_le_bytes();
+        let started = self.mhi.start(
+            bus,
+            self.register(MhiRegister::EventContexts),
+            event_rings,
+            self.register(MhiRegister::CommandContexts),
+            self.register(MhiRegister::ChannelContexts),
+        );
+        if started.is_err() {
+            return self.fail(bus, "the contexts of rings cannot be used");
+        }
+        self.state = PowerState::M0;
+        self.mhi.notify(kind::STATE_CHANGE, PowerState::M0 as u8);
+        if !self.announced {
+            self.announced = true;
+            self.mhi.notify(kind::ENVIRONMENT, self.environment as u8);
+        }
+    }
+
+    /// The device crashes: it tells, and waits for MHI reset.
+    fn fail(&mut self, bus: &mut dyn Bus, why: &str) {
+        self.counters.system_errors += 1;
+        why.clone_into(&mut self.crash);
+        self.state = PowerState::SystemError;
+        self.ready = false;
+        self.mhi.notify(kind::STATE_CHANGE, PowerState::SystemError as u8);
+        self.mhi.flush(bus);
+        self.forget();
+        self.boot_interrupt(bus);
+    }
+
+    /// MHI reset: the device does not touch the host's memory any more.
+    fn reset_mhi(&mut self) {
+        self.counters.mhi_resets += 1;
+        if self.state == PowerState::SystemError {
+            self.power_on();
+        } else {
+            self.forget();
+            let booted = self.environment != Environment::Pbl;
+            self.state = if booted { PowerState::Ready } else { PowerState::Reset };
+            self.ready = booted;
+            self.asked = Asked { image: self.asked.image && !booted, ..Asked::default() };
+        }
+        self.set(MhiRegister::Control, 0);
+        self.set(MhiRegister::InterruptVector, 0);
+    }
+
+    /// The chip starts over. A host that had MHI running learns of it as of a crash.
+    fn reset_soc(&mut self, bus: &mut dyn Bus) {
+        self.counters.soc_resets += 1;
+        let ran = !matches!(self.state, PowerState::Reset | PowerState::Ready);
+        let vector = self.register(MhiRegister::InterruptVector);
+        if ran && self.parameters.boot == Boot::Amss {
+            // Nothing else would tell: the environment is the same.
+            self.mhi.notify(kind::STATE_CHANGE, PowerState::SystemError as u8);
+            self.mhi.flush(bus);
+        }
+        self.power_on();
+        if ran {
+            self.state = PowerState::SystemError;
+            self.ready = false;
+            self.set(MhiRegister::InterruptVector, vector);
+            self.boot_interrupt(bus);
+        }
+    }
+
+    /// What the host asked for by registers.
+    fn obey(&mut self, bus: &mut dyn Bus) {
+        let asked = std::mem::take(&mut self.asked);
+        if asked.soc_reset {
+            return self.reset_soc(bus);
+        }
+        if asked.image && self.environment == Environment::Pbl {
+            self.load_image(bus);
+        }
+        if let Some(state) = asked.state {
+            self.change_state(bus, state);
+        }
+    }
+
+    /// Serves commands and channels.
+    fn serve(&mut self, bus: &mut dyn Bus, budget: &mut u32) -> Progress {
+        let environment = self.environment;
+        let allowed = |channel| match environment {
+            Environment::Sbl => is_boot_channel(channel),
+            Environment::Amss => !is_boot_channel(channel) && channel < MHI_CHANNELS,
+            Environment::Pbl => false,
+        };
+        let (started, mut progress) = self.mhi.serve_commands(bus, budget, allowed);
+        if environment == Environment::Sbl {
+            for channel in started {
+                self.loader.started(&mut self.mhi, channel);
+            }
+        }
+        for channel in (0..MHI_CHANNELS).filter(|channel| allowed(*channel)) {
+            let then = if channel % 2 == 0 {
+                self.receive(bus, channel, budget)
+            } else {
+                self.mhi.deliver(bus, channel, budget)
+            };
+            progress = progress.sooner(then);
+        }
+        if environment == Environment::Sbl && self.loader.is_done() && self.mhi.is_delivered(3) {
+            self.environment = Environment::Amss;
+            self.mhi.silence(is_boot_channel);
+            self.mhi.notify(kind::ENVIRONMENT, Environment::Amss as u8);
+        }
+        self.mhi.flush(bus);
+        progress
+    }
+
+    fn receive(&mut self, bus: &mut dyn Bus, channel: u8, budget: &mut u32) -> Progress {
+        loop {
+            if channel == CONTROL_FROM_HOST && self.control.is_busy() {
+                return Progress::Idle;
+            }
+            let (message, progress) = self.mhi.receive(bus, channel, budget);
+            let Some(message) = message else { return progress };
+            self.take(bus, message);
+        }
+    }
+
+    fn take(&mut self, bus: &mut dyn Bus, Message { channel, bytes }: Message) {
+        match channel {
+            LOOPBACK_FROM_HOST => self.mhi.send(LOOPBACK_TO_HOST, bytes),
+            SAHARA_FROM_HOST => self.loader.sahara(&mut self.mhi, &bytes),
+            TIMESYNC_FROM_HOST => self.loader.timesync(&mut self.mhi, &bytes),
+            CONTROL_FROM_HOST => {
+                if let Some(reply) = self.control.handle(bus, &mut self.channels, &bytes) {
+                    self.mhi.send(CONTROL_TO_HOST, reply);
+                }
+            }
+            SSR_FROM_HOST => self.go_on_restarting(&bytes),
+            TIMESYNC_PERIODIC_FROM_HOST if is_time(&bytes) => self.counters.times += 1,
+            _ => self.mhi.tally.dropped += 1,
+        }
+    }
+
+    fn serve_bridge(&mut self, bus: &mut dyn Bus, budget: &mut u32) -> Progress {
+        let count = self.channels.len();
+        let mut progress = Progress::Idle;
+        for step in 0..count {
+            let index = (self.first + step) % count;
+            if let Some(Some(channel)) = self.channels.get_mut(index) {
+                progress = progress.sooner(channel.poll(bus, budget, &mut self.bridge));
+            }
+        }
+        self.first = (self.first + 1) % count.max(1);
+        progress
+    }
+
+    /// Runs until this point are over; counts, and crashes if a parameter says so.
+    fn ran(&mut self, bus: &mut dyn Bus, index: usize, finished: Finished) {
+        self.counters.runs += 1;
+        if let Finished::Crash(why) = finished {
+            self.counters.crashes += 1;
+            self.crash = why;
+            self.report_restart(u32::try_from(index).unwrap_or(0), SSR_BEFORE_SHUTDOWN);
+        }
+        if self.counters.runs == self.parameters.crash_after {
+            self.fail(bus, "parameter crash_after");
+        }
+    }
+
+    /// One event of the restart of a crashed workload (`struct ssr_event`).
+    fn report_restart(&mut self, channel: u32, event: u32) {
+        if self.mhi.is_running(SSR_TO_HOST) {
+            let words = [SSR_EVENT, 16, channel, event];
+            self.mhi.send(SSR_TO_HOST, words.iter().flat_map(|it| it.to_le_bytes()).collect());
+        }
+    }
+
+    /// The host has taken note of an event: the next one follows.
+    fn go_on_restarting(&mut self, message: &[u8]) {
+        let word = |at| number(message, at).unwrap_or(0);
+        let (kind, channel, event) = (word(0), word(8), word(12));
+        let known = kind == SSR_EVENT_RESPONSE && event.is_power_of_two();
+        if known && (SSR_BEFORE_SHUTDOWN..SSR_AFTER_POWER_UP).contains(&event) {
+            self.report_restart(channel, event << 1);
+        }
+    }
+
+    fn counter_list(&self) -> Vec<Counter> {
+        let (mhi, nnc, dbc, own) = (self.mhi.tally, self.control.tally, self.bridge, self.counters);
+        let (images, missing) = self.loader.images();
+        [
+            ("runs", own.runs),
+            ("workload.crashes", own.crashes),
+            ("system_errors", own.system_errors),
+            ("soc_resets", own.soc_resets),
+            ("mhi.resets", own.mhi_resets),
+            ("boot.images", own.images),
+            ("boot.image_errors", own.image_errors),
+            ("sahara.images", images),
+            ("sahara.missing", missing),
+            ("mhi.commands", mhi.commands),
+            ("mhi.command_errors", mhi.command_errors),
+            ("mhi.received", mhi.received),
+            ("mhi.sent", mhi.sent),
+            ("mhi.events", mhi.events),
+            ("mhi.bad_elements", mhi.bad_elements),
+            ("mhi.overflows", mhi.overflows),
+            ("mhi.bad_doorbells", mhi.bad_doorbells),
+            ("mhi.dropped", mhi.dropped),
+            ("mhi.wakes", own.wakes),
+            ("timesync.received", own.times),
+            ("nnc.messages", nnc.messages),
+            ("nnc.refused", nnc.refused),
+            ("nnc.malformed", nnc.malformed),
+            ("nnc.commands", nnc.commands),
+            ("nnc.command_errors", nnc.command_errors),
+            ("nnc.continued", nnc.continued),
+            ("nnc.loaded", nnc.loaded),
+            ("nnc.load_errors", nnc.load_errors),
+            ("nnc.activated", nnc.activated),
+            ("nnc.deactivated", nnc.deactivated),
+            ("nnc.terminated", nnc.terminated),
+            ("dbc.requests", dbc.requests),
+            ("dbc.responses", dbc.responses),
+            ("dbc.errors", dbc.errors),
+            ("dbc.bytes_in", dbc.bytes_in),
+            ("dbc.bytes_out", dbc.bytes_out),
+            ("dbc.doorbells", dbc.doorbells),
+            ("dbc.interrupts", dbc.interrupts),
+            ("dbc.broken", dbc.broken),
+        ]
+        .map(|(name, value)| Counter { name: name.to_owned(), value })
+        .into()
+    }
+
+    fn bridge_register(&self, channel: u16, id: BridgeRegister) -> u32 {
+        let found = self.channels.get(usize::from(channel)).and_then(Option::as_ref);
+        let Some(rings) = found.map(|channel| channel.rings()) else { return 0 };
+        match id {
+            BridgeRegister::RequestHead => rings.request_head,
+            BridgeRegister::RequestTail => rings.request_tail,
+            BridgeRegister::ResponseHead => rings.response_head,
+            BridgeRegister::ResponseTail => rings.response_tail,
+        }
+    }
+}
+
+fn read_image(bus: &mut dyn Bus, address: u64, size: u32) -> Result<(), ()> {
+    let size = usize::try_from(size).map_err(|_| ())?;
+    let mut buffer = vec![0; size.min(IMAGE_STEP)];
+    let mut done = 0;
+    while done < size {
+        let step = (size - done).min(IMAGE_STEP);
+        let at = address.checked_add(done as u64).ok_or(())?;
+        bus.dma_read(at, &mut buffer[..step]).map_err(|_| ())?;
+        done += step;
+    }
+    Ok(())
+}
+
+fn identity() -> Identity {
+    let bar = |bar, size| BarSpec {
+        bar,
+        kind: BarKind::Memory64,
+        prefetchable: false,
+        size,
+        shared: Vec::new(),
+    };
+    Identity {
+        name: "qaic",
+        vendor_id: 0x17cb,
+        device_id: 0xa100,
+        subsystem_vendor_id: 0x17cb,
+        subsystem_id: 0xa100,
+        revision_id: 0x00,
+        // Processing accelerator.
+        class_code: 0x12_00_00,
+        interrupt_pin: 0,
+        bars: vec![bar(MHI_BAR, 0x1000), bar(BRIDGE_BAR, 0x20_0000), bar(SPARE_BAR, 0x1_0000)],
+        capabilities: vec![
+            Capability::PowerManagement,
+            Capability::Msi { vectors: 32, maskable: true },
+            Capability::Express { flr: false },
+        ],
+        unmapped_read: 0x00,
+    }
+}
+
+impl RegisterOps<MhiRegister> for Qaic {
+    fn load(&mut self, bus: &mut dyn Bus, at: RegisterRef<MhiRegister>) -> u64 {
+        self.mhi_register(Some(bus), at)
+    }
+
+    fn store(&mut self, _: &mut dyn Bus, at: RegisterRef<MhiRegister>, value: u64, mask: u64) {
+        // A doorbell of 64 bits is written as two halves; the lower one comes last and rings.
+        let rings = mask & 0xffff_ffff != 0;
+        let value = match at.id {
+            MhiRegister::CommandDoorbell
+            | MhiRegister::EventDoorbell
+            | MhiRegister::ChannelDoorbell => {
+                let new = self.file.get(at) & !mask | value & mask;
+                self.file.set(at, new);
+                new
+            }
+            _ => self.file.store(at, value, mask),
+        };
+        match at.id {
+            MhiRegister::CommandDoorbell if rings => self.mhi.ring_commands(value),
+            MhiRegister::EventDoorbell if rings => self.mhi.ring_events(at.index, value),
+            MhiRegister::ChannelDoorbell if rings && at.index == WAKE_DOORBELL => {
+                self.counters.wakes += 1;
+            }
+            MhiRegister::ChannelDoorbell if rings => self.mhi.ring_channel(at.index, value),
+            MhiRegister::ImageDoorbell => self.asked.image = true,
+            MhiRegister::SocReset => self.asked.soc_reset |= value & 1 != 0,
+            MhiRegister::Control => {
+                let value = u32::try_from(value).unwrap_or(0);
+                if value & CONTROL_RESET != 0 {
+                    return self.reset_mhi();
+                }
+                let [_, state, ..] = value.to_le_bytes();
+                let known = [PowerState::M0, PowerState::M2, PowerState::M3];
+                let mut known = known.into_iter().chain([PowerState::SystemError]);
+                self.asked.state = known.find(|it| *it as u8 == state);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The registers of one channel of the bridge.
+struct BridgeAccess<'a> {
+    device: &'a mut Qaic,
+    channel: u16,
+}
+
+impl RegisterOps<BridgeRegister> for BridgeAccess<'_> {
+    fn load(&mut self, _: &mut dyn Bus, at: RegisterRef<BridgeRegister>) -> u64 {
+        self.device.bridge_register(self.channel, at.id).into()
+    }
+
+    fn store(&mut self, _: &mut dyn Bus, at: RegisterRef<BridgeRegister>, value: u64, mask: u64) {
+        let old = u64::from(self.device.bridge_register(self.channel, at.id));
+        let new = u32::try_from(old & !mask | value & mask).unwrap_or(0);
+        let channel = self.device.channels.get_mut(usize::from(self.channel));
+        let Some(Some(channel)) = channel else { return };
+        match at.id {
+            BridgeRegister::RequestTail => channel.set_request_tail(new),
+            BridgeRegister::ResponseHead => channel.set_response_head(new),
+            _ => {}
+        }
+    }
+}
+
+/// The channel of the bridge that an offset belongs to, and the offset in its registers.
+fn bridge_channel(offset: u64) -> Option<(u16, u64)> {
+    let offset = offset.checked_sub(BRIDGE_OFFSET)?;
+    let channel = u16::try_from(offset / u64::from(BRIDGE_STRIDE)).ok()?;
+    (channel < CHANNELS).then_some((channel, offset % u64::from(BRIDGE_STRIDE)))
+}
+
+impl DeviceModel for Qaic {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn read(
+        &mut self,
+        bus: &mut dyn Bus,
+        bar: Bar,
+        offset: u64,
+        data: &mut [u8],
+    ) -> Result<(), AccessError> {
+        let unmapped = AccessError::Unmapped { offset };
+        if bar == MHI_BAR {
+            return Decoder(&MHI).read(self, bus, offset, data).map_err(|_| unmapped);
+        }
+        let found = bridge_channel(offset).filter(|_| bar == BRIDGE_BAR);
+        let (channel, offset) = found.ok_or(unmapped)?;
+        let mut access = BridgeAccess { device: self, channel };
+        Decoder(&BRIDGE).read(&mut access, bus, offset, data).map_err(|_| unmapped)
+    }
+
+    fn write(
+        &mut self,
+        bus: &mut dyn Bus,
+        bar: Bar,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), AccessError> {
+        let unmapped = AccessError::Unmapped { offset };
+        if bar == MHI_BAR {
+            return Decoder(&MHI).write(self, bus, offset, data).map_err(|_| unmapped);
+        }
+        let found = bridge_channel(offset).filter(|_| bar == BRIDGE_BAR);
+        let (channel, offset) = found.ok_or(unmapped)?;
+        let mut access = BridgeAccess { device: self, channel };
+        Decoder(&BRIDGE).write(&mut access, bus, offset, data).map_err(|_| unmapped)
+    }
+
+    fn poll(&mut self, bus: &mut dyn Bus, budget: u32) -> Progress {
+        let mut budget = budget;
+        self.obey(bus);
+        // In M3 the device does not touch the host's memory.
+        if !matches!(self.state, PowerState::M0 | PowerState::M2) {
+            self.mhi.flush(bus);
+            return Progress::Idle;
+        }
+        let progress = self.serve(bus, &mut budget);
+        let progress = progress.sooner(self.serve_bridge(bus, &mut budget));
+        if self.mhi.broken {
+            self.fail(bus, "a ring cannot be accessed");
+            return Progress::Idle;
+        }
+        progress
+    }
+
+    fn finish(&mut self, bus: &mut dyn Bus, done: FinishedJob) {
+        let mut done = Some(done);
+        if let Some(reply) = self.control.finish(bus, &mut self.channels, &mut done) {
+            self.mhi.send(CONTROL_TO_HOST, reply);
+        }
+        for index in 0..self.channels.len() {
+            let Some(Some(channel)) = self.channels.get_mut(index) else { continue };
+            let finished = channel.workload.finish(&mut done);
+            if finished != Finished::Other {
+                return self.ran(bus, index, finished);
+            }
+        }
+    }
+
+    fn reset(&mut self, kind: ResetKind) {
+        self.power_on();
+        self.first = 0;
+        if kind == ResetKind::PowerOn {
+            self.counters = Counters::default();
+            self.bridge = bridge::Tally::default();
+            self.mhi = Mhi::default();
+            self.control =
+                Control::new(u64::from(self.parameters.memory_mb) << 20, self.parameters.crc);
+            self.crash = String::new();
+        }
+    }
+
+    fn inspect(&self) -> State {
+        let mut registers: Vec<RegisterState> =
+            MHI.describe(MHI_BAR, 0, |at| self.mhi_register(None, at));
+        for channel in 0..CHANNELS {
+            let base = BRIDGE_OFFSET + u64::from(channel) * u64::from(BRIDGE_STRIDE);
+            let rows =
+                BRIDGE.describe(BRIDGE_BAR, base, |at| self.bridge_register(channel, at.id).into());
+            registers.extend(rows.into_iter().map(|row| {
+                let name = row.name.replacen("dbc.", "", 1);
+                RegisterState { name: format!("dbc.{name}[{channel}]"), ..row }
+            }));
+        }
+        let words = [
+            ("mhi.mhistatus", self.state.name().to_owned()),
+            ("mhi.execenv", format!("{:?}", self.environment).to_uppercase()),
+            ("mhi.errdbg[0]", self.crash.clone()),
+            ("mhi.errcode", self.control.refusal.clone()),
+        ];
+        for (name, meaning) in words {
+            if let Some(register) = registers.iter_mut().find(|it| it.name == name) {
+                register.meaning = meaning;
+            }
+        }
+        let mut queues = Vec::new();
+        for (index, channel) in (0..).zip(&self.channels) {
+            let Some(channel) = channel else { continue };
+            let (size, enabled, fields) = channel.fields();
+            queues.push(QueueState { index, name: format!("dbc {index}"), enabled, size, fields });
+        }
+        queues.extend(self.mhi.inspect());
+        State { registers, queues, counters: self.counter_list() }
+    }
+}
