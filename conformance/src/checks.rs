@@ -2,7 +2,21 @@
 
 use crate::Check;
 
+/// Checks of one group, a row each: number, title, clause, code.
+macro_rules! group {
+    ($group:literal: $([$number:literal, $title:literal, $clause:literal, $run:expr]),* $(,)?) => {
+        pub(super) const CHECKS: &[Check] = &[$(Check {
+            id: concat!($group, "/", $number),
+            title: $title,
+            clause: $clause,
+            run: $run,
+        }),*];
+    };
+}
+pub(crate) use group;
+
 mod pci;
+mod qat;
 mod vfio_user;
 mod virtio;
 mod virtio_crypto;
@@ -10,7 +24,8 @@ mod virtio_crypto;
 /// Every check, in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<&'static Check> {
-    let areas = [vfio_user::CHECKS, pci::CHECKS, virtio::CHECKS, virtio_crypto::CHECKS];
+    let areas =
+        [vfio_user::CHECKS, pci::CHECKS, virtio::CHECKS, virtio_crypto::CHECKS, qat::CHECKS];
     areas.into_iter().flatten().copied().flatten().collect()
 }
 

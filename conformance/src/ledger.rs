@@ -15,6 +15,7 @@ const FILES: &[(&str, &str)] = &[
     ("pci", include_str!("../requirements/pci.json")),
     ("virtio", include_str!("../requirements/virtio.json")),
     ("virtio-crypto", include_str!("../requirements/virtio-crypto.json")),
+    ("qat", include_str!("../requirements/qat.json")),
 ];
 
 /// One statement that a specification makes.

@@ -76,6 +76,8 @@ impl Profile {
             // Virtio 1.x §4.1.2: device ids 0x1040 + the virtio device id.
             "virtio" => self.vendor == 0x1af4 && (0x1040..0x1080).contains(&self.device),
             "virtio-crypto" => (self.vendor, self.device) == (0x1af4, 0x1054),
+            // Virtual functions of C62x, C3xxx and DH895xCC.
+            "qat" => self.vendor == 0x8086 && matches!(self.device, 0x37c9 | 0x19e3 | 0x0443),
             _ => false,
         }
     }

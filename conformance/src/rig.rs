@@ -37,7 +37,7 @@ impl From<DriverError> for Stop {
             DriverError::FeaturesRefused(bits) => {
                 Self::Skip(format!("the device does not offer features {bits:#x}"))
             }
-            error => Self::fail("a device that keeps virtio's rules", error.to_string()),
+            error => Self::fail("a device that keeps its driver's rules", error.to_string()),
         }
     }
 }
@@ -60,9 +60,17 @@ impl From<CryptoError> for Stop {
 impl Context<'_> {
     /// A driver's platform over this device's socket.
     pub(crate) fn platform(&self, shared: bool) -> Result<SocketPlatform, Stop> {
+        self.platform_with(MEMORY, shared)
+    }
+
+    /// As [`Context::platform`], with memory of `memory_size` bytes.
+    pub(crate) fn platform_with(
+        &self,
+        memory_size: usize,
+        shared: bool,
+    ) -> Result<SocketPlatform, Stop> {
         let client = ClientOptions { timeout: self.left(), ..ClientOptions::default() };
-        let options =
-            SocketOptions { client, memory_size: MEMORY, shared, ..SocketOptions::default() };
+        let options = SocketOptions { client, memory_size, shared, ..SocketOptions::default() };
         Ok(SocketPlatform::connect(self.socket(), options)?)
     }
 
