@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use understudy_conformance::Filter;
+use understudy_workload::planted::Bug;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -109,6 +111,22 @@ Examples:
         subcommand_required = true
     )]
     Faults(FaultsArgs),
+
+    /// Put a model and its driver through random work and faults, in simulated time.
+    ///
+    /// Each seed decides everything of its run: the work, how the driver uses the device, what goes
+    /// wrong, and the order in which things happen. Afterwards the faults stop, and everything must
+    /// work again. A run that fails is made small, written to a file, and can be replayed.
+    #[command(after_help = "\
+Examples:
+  understudy simulate virtio-crypto --seeds 10000
+  understudy simulate qat --seeds 1 --seed 4711
+  understudy simulate qat --plan fixtures/faults/lost-then-removed.json
+  understudy simulate qaic --bug model-flips-bit
+      Plants a bug in the model, to see that it is found.
+  understudy simulate --replay target/understudy-findings/qat-17.json
+  What must hold, and what each fault explains: docs/faults.md.")]
+    Simulate(SimulateArgs),
 
     /// Show, check and convert traces.
     #[command(
@@ -288,6 +306,52 @@ pub(crate) struct TraceArgs {
     /// Most mebibytes of a trace file; it ends there.
     #[arg(long, value_name = "MIB", default_value = "1024", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub(crate) trace_limit: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// The device, by name; see `understudy devices`.
+    #[arg(value_name = "DEVICE", required_unless_present = "replay", conflicts_with = "replay")]
+    pub(crate) device: Option<String>,
+
+    /// How many seeds.
+    #[arg(long, value_name = "NUMBER", default_value = "100",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) seeds: u64,
+
+    /// The first seed.
+    #[arg(long, value_name = "NUMBER", default_value = "0")]
+    pub(crate) seed: u64,
+
+    /// Runs at the same time; as many as there are processors without it.
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) jobs: Option<usize>,
+
+    /// What goes wrong in every run, instead of what the seeds decide.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan: Option<PathBuf>,
+
+    /// Run each seed once; without this, twice, and the second run must be the same as the first.
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// Plant a bug in the model or its driver.
+    #[arg(long, value_name = "BUG", value_parser = bug_parser())]
+    pub(crate) bug: Option<Bug>,
+
+    /// Where findings go [default: target/understudy-findings if there is a target folder, else
+    /// understudy-findings].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Run what a finding holds. Ends with exit code 1 if it still fails.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) replay: Option<PathBuf>,
+}
+
+fn bug_parser() -> impl TypedValueParser<Value = Bug> {
+    PossibleValuesParser::new(Bug::ALL.map(Bug::name))
+        .try_map(|name| Bug::find(&name).ok_or("no such bug"))
 }
 
 #[derive(Debug, Args)]

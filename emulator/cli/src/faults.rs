@@ -171,6 +171,14 @@ fn read(path: &Path) -> Result<Plan, Wrong> {
     text::plan(&text).map_err(Wrong::Mistakes)
 }
 
+/// The plan in a file.
+pub(crate) fn read_plan(path: &Path) -> Result<Plan, Failure> {
+    read(path).map_err(|wrong| match wrong {
+        Wrong::Unreadable(failure) => failure,
+        Wrong::Mistakes(mistakes) => failure(&mistakes, path.display()),
+    })
+}
+
 /// What is wrong with a plan, on one line.
 pub(crate) fn failure(mistakes: &[Mistake], place: impl std::fmt::Display) -> Failure {
     let first = mistakes.first().map_or_else(String::new, ToString::to_string);
@@ -186,10 +194,7 @@ impl FaultArgs {
     pub(crate) fn plan(&self) -> Result<Option<Plan>, Failure> {
         let mut plan = match &self.faults {
             None => Plan::default(),
-            Some(path) => read(path).map_err(|wrong| match wrong {
-                Wrong::Unreadable(failure) => failure,
-                Wrong::Mistakes(mistakes) => failure(&mistakes, path.display()),
-            })?,
+            Some(path) => read_plan(path)?,
         };
         let given: Vec<Fault> = self
             .fault

@@ -2,7 +2,7 @@
 //!
 //! - `cli`: the command line, as data for clap.
 //! - `failure`: one line for people, one exit code for scripts.
-//! - `devices`, `serve`, `check`, `requirements`, `guest`, `inspect`, `faults`, `schema`: one module for each command.
+//! - `devices`, `serve`, `check`, `requirements`, `guest`, `inspect`, `faults`, `simulate`, `schema`: one module for each command.
 //! - `trace`, `replay`: what is recorded, shown and played again.
 //! - `config`: the file behind `serve --config`. `host`: models from the catalog behind sockets.
 //! - `control`: the socket beside each device's, through which `inspect` asks.
@@ -33,6 +33,7 @@ mod replay;
 mod requirements;
 mod schema;
 mod serve;
+mod simulate;
 mod trace;
 
 fn main() -> ExitCode {
@@ -75,6 +76,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Guest(args) => guest::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Faults(args) => faults::run(&args.command),
+        Command::Simulate(args) => simulate::command(&args),
         Command::Trace(args) => trace::run(&args.command),
         Command::Replay(args) => replay::run(&args),
         Command::Schema(args) => schema::run(&args),

@@ -1,6 +1,7 @@
 //! A driver for QAT virtual functions of the second generation, as Linux and DPDK drive them.
 //!
 //! - [`message`]: content descriptors and requests of the three services, as bytes.
+//! - [`Memory`]: a request's buffers, with guards.
 //! - [`Driver`]: registers, the mailbox, rings; requests with their buffers on top.
 //!
 //! Numbers are from the drivers' headers (`adf_gen2_*`, `adf_pfvf_msg.h`, `icp_qat_*`).
@@ -9,12 +10,14 @@
 //! What only other generations have; more than one bundle.
 
 mod driver;
+mod memory;
 pub mod message;
 
 pub use driver::{
     CompressionCall, CompressionResult, Driver, Facts, Options, Response, SymmetricCall,
     SymmetricResult,
 };
+pub use memory::{Buffer, Memory};
 pub use message::{Content, PublicKey};
 
 /// Offsets in BAR 0.

@@ -78,7 +78,6 @@ enum Later {
     Dma { iova: u64, data: Vec<u8> },
     Storm { left: u32, interval: u64, vector: u16 },
     Start,
-    LinkUp,
 }
 
 /// A queue's doorbell.
@@ -221,9 +220,8 @@ impl Faults {
         let ends = |rule: u32| id.is_none_or(|id| id == rule);
         self.rules.retain(|rule| !ends(rule.id));
         let over = |condition: &Condition| ends(condition.rule);
-        if self.conditions.iter().any(|c| over(c) && c.what == Lasting::Removed) {
-            self.schedule(self.now, 0, Later::LinkUp);
-        }
+        // A card that comes back was reset.
+        self.resetting |= self.conditions.iter().any(|c| over(c) && c.what == Lasting::Removed);
         self.conditions.retain(|condition| !over(condition));
         let waiting = std::mem::take(&mut self.later);
         for ((at, sequence), (rule, what)) in waiting {
@@ -336,9 +334,8 @@ impl Faults {
         let now = self.now;
         let over = |condition: &Condition| condition.until.is_some_and(|until| until <= now);
         if self.conditions.iter().any(over) {
-            if self.conditions.iter().any(|c| over(c) && c.what == Lasting::Removed) {
-                self.schedule(now, 0, Later::LinkUp);
-            }
+            // A card that comes back was reset.
+            self.resetting |= self.conditions.iter().any(|c| over(c) && c.what == Lasting::Removed);
             self.conditions.retain(|condition| !over(condition));
         }
     }
@@ -469,10 +466,6 @@ impl Faults {
             Later::Start => {
                 self.start_rule(rule);
                 None
-            }
-            Later::LinkUp => {
-                self.forget_device();
-                Some(Action::Reset)
             }
             _ if self.is_gone() => None,
             Later::Doorbell { bar, offset, data, queue } => {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use understudy_device::{Bar, Field, Named, RegisterState, Vocabulary};
+use understudy_device::{Bar, Field, Named, RegisterState, Requests, Vocabulary};
 use understudy_pci::PciFunction;
 
 use crate::kinds::refusal;
@@ -53,12 +53,34 @@ impl Target {
         let identity = function.identity();
         let mut state = function.inspect();
         state.registers.retain(|register| register.bar < 6);
+        let mut queues: Vec<(u16, String)> =
+            state.queues.into_iter().map(|queue| (queue.index, queue.name)).collect();
+        if let Requests::Inline { .. } = vocabulary.requests {
+            // Queues that do not exist yet have doorbells already.
+            let all = vocabulary.doorbells.iter().map(|bell| bell.count).max().unwrap_or(0);
+            for index in 0..all {
+                if queues.iter().all(|(known, _)| *known != index) {
+                    queues.push((index, format!("queue-{index}")));
+                }
+            }
+        }
         Self {
             device: identity.name.to_owned(),
             vectors: identity.msix_vectors().max(identity.msi_vectors()).max(1),
             registers: state.registers,
-            queues: state.queues.into_iter().map(|queue| (queue.index, queue.name)).collect(),
+            queues,
             vocabulary,
+        }
+    }
+
+    /// Whether the vocabulary describes the entries of this queue. Devices have others beside, such
+    /// as those of a transport.
+    pub(crate) fn describes(&self, queue: u16) -> bool {
+        match self.vocabulary.requests {
+            Requests::Inline { .. } => {
+                self.vocabulary.doorbells.iter().any(|bell| queue < bell.count)
+            }
+            Requests::Virtqueue { .. } => true,
         }
     }
 

@@ -96,6 +96,12 @@ impl Simulation {
         &self.function
     }
 
+    /// The function, to put faults in; then [`wake`](Self::wake) it. What a driver does goes
+    /// through the methods below.
+    pub fn function_mut(&mut self) -> &mut PciFunction {
+        &mut self.function
+    }
+
     /// The host, to look at.
     #[must_use]
     pub fn host(&self) -> &SimHost {
@@ -232,7 +238,7 @@ impl Simulation {
     }
 
     /// The device may have something to do: any access can be a doorbell.
-    fn wake(&mut self) {
+    pub fn wake(&mut self) {
         self.wake = Wake::Poll;
     }
 

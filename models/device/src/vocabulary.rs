@@ -79,11 +79,16 @@ impl Doorbell {
     /// The queue whose doorbell an access at this place touches.
     #[must_use]
     pub fn queue(&self, bar: Bar, offset: u64) -> Option<u16> {
-        let slot = offset.checked_sub(self.offset)?.checked_div(self.stride)?;
-        let queue = u16::try_from(slot).ok()?;
-        (bar == self.bar && queue < self.count).then_some(queue)
+        let from = offset.checked_sub(self.offset)?;
+        let queue = u16::try_from(from.checked_div(self.stride)?).ok()?;
+        // What lies between two doorbells is something else.
+        let inside = from % self.stride < DOORBELL_BYTES;
+        (bar == self.bar && queue < self.count && inside).then_some(queue)
     }
 }
+
+/// Bytes of a doorbell.
+const DOORBELL_BYTES: u64 = 4;
 
 /// What a fetched entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,4 +169,23 @@ pub struct Vocabulary {
     pub features: Option<FeatureWindow>,
     /// Faults that make no sense on this device: name of the kind, and why.
     pub refused: &'static [(&'static str, &'static str)],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doorbell_is_not_what_lies_beside_it() {
+        let bell = Doorbell { bar: Bar(2), offset: 0x2_0004, stride: 0x1000, count: 16 };
+        let queue = |offset| bell.queue(Bar(2), offset);
+        assert_eq!(
+            (queue(0x2_0004), queue(0x2_0006), queue(0x2_f004)),
+            (Some(0), Some(0), Some(15))
+        );
+        for other in [0x2_0000, 0x2_0008, 0x2_000c, 0x2_1000, 0x3_0004] {
+            assert_eq!(queue(other), None, "{other:#x}");
+        }
+        assert_eq!(bell.queue(Bar(0), 0x2_0004), None);
+    }
 }

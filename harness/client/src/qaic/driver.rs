@@ -504,13 +504,22 @@ impl<P: Platform> Driver<P> {
         Ok(self.host.platform.bar_write(BRIDGE, at, &value.to_le_bytes())?)
     }
 
+    /// A register that points into a ring.
+    fn pointer(&mut self, it: &Activation, offset: u64) -> Result<u32, DriverError> {
+        let value = self.bridge_read(it.channel, offset)?;
+        if value >= it.elements {
+            return Err(DriverError::Missing("pointer inside its ring"));
+        }
+        Ok(value)
+    }
+
     /// Puts requests into the ring and tells the device.
     ///
     /// # Errors
     /// [`DriverError::QueueFull`]; if an access fails.
     pub fn submit(&mut self, it: &Activation, requests: &[Request]) -> Result<(), DriverError> {
         let head = self.bridge_read(it.channel, 0)?;
-        let mut tail = self.bridge_read(it.channel, 4)?;
+        let mut tail = self.pointer(it, 4)?;
         for request in requests {
             let next = (tail + 1) % it.elements;
             if next == head {
@@ -529,8 +538,8 @@ impl<P: Platform> Driver<P> {
     /// # Errors
     /// If an access fails.
     pub fn take(&mut self, it: &Activation) -> Result<Option<(u16, u16)>, DriverError> {
-        let head = self.bridge_read(it.channel, 8)?;
-        if head == self.bridge_read(it.channel, 12)? {
+        let head = self.pointer(it, 8)?;
+        if head == self.pointer(it, 12)? {
             return Ok(None);
         }
         self.host.platform.fence();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use understudy_device::Nanos;
 
+use super::memory::{Buffer, Memory};
 use super::message::{self, Buffers, Compression, Content, PublicKey, Symmetric};
 use super::{misc, ring};
 use crate::error::DriverError;
@@ -186,6 +187,8 @@ pub struct Driver<P> {
     version: u8,
     pairs: BTreeMap<u16, Pair>,
     next: u64,
+    /// Responses were taken since the last interrupt, which may have been sent for them.
+    taken: bool,
 }
 
 impl<P: Platform> Driver<P> {
@@ -206,7 +209,8 @@ impl<P: Platform> Driver<P> {
         let kind = if options.interrupts { Interrupts::Msi(1) } else { Interrupts::None };
         function.connect(&mut platform, kind)?;
         let pairs = BTreeMap::new();
-        let mut driver = Self { platform, function, options, version: 0, pairs, next: 1 };
+        let mut driver =
+            Self { platform, function, options, version: 0, pairs, next: 1, taken: false };
         for index in 0..2 * RESPONSES {
             driver.set_ring(index, 0, 0)?;
         }
@@ -527,6 +531,7 @@ impl<P: Platform> Driver<P> {
         let id = u32::from(index);
         let left = pair.in_flight.checked_sub(1);
         pair.in_flight = left.ok_or(DriverError::UnknownId { queue: index, id })?;
+        self.taken = true;
         self.write(RINGS, ring::HEAD + (RESPONSES + u64::from(index)) * 4, head)?;
         Ok(Some(Response { bytes }))
     }
@@ -562,7 +567,8 @@ impl<P: Platform> Driver<P> {
         if sources & 1 != 0 {
             self.write(RINGS, ring::INT_FLAG_AND_COL, 0)?;
             let busy = !self.read(RINGS, ring::E_STAT)? & self.interrupting();
-            if busy == 0 {
+            let taken = std::mem::take(&mut self.taken);
+            if busy == 0 && !taken {
                 return Err(DriverError::Missing("response behind its interrupt"));
             }
             self.write(RINGS, ring::INT_FLAG_AND_COL, self.interrupting())?;
@@ -753,97 +759,6 @@ fn buffers(opaque: u64, source: &Buffer, destination: &Buffer, piece: Option<usi
         source_len: if piece.is_some() { 0 } else { len(source) },
         destination_len: if piece.is_some() { 0 } else { len(destination) },
         lists: piece.is_some(),
-    }
-}
-
-/// A source or destination: where it is, or where its list is, and its pieces.
-#[derive(Debug, Clone)]
-struct Buffer {
-    address: u64,
-    len: usize,
-    pieces: Vec<DmaBuffer>,
-}
-
-impl Buffer {
-    fn read(&self, p: &mut impl Platform) -> Result<Vec<u8>, DriverError> {
-        let mut data = Vec::new();
-        for piece in &self.pieces {
-            let mut bytes = vec![0; piece.len];
-            p.dma_read(piece.iova, &mut bytes)?;
-            data.extend(bytes);
-        }
-        Ok(data)
-    }
-}
-
-/// Bytes on both sides of what the device may write.
-const GUARD: [u8; 64] = [0xc3; 64];
-
-/// Memory of one request.
-#[derive(Debug, Default)]
-struct Memory {
-    held: Vec<DmaBuffer>,
-    guards: Vec<u64>,
-}
-
-impl Memory {
-    fn copy(&mut self, p: &mut impl Platform, bytes: &[u8]) -> Result<DmaBuffer, DriverError> {
-        let buffer = p.dma_alloc(bytes.len().max(1), 64)?;
-        self.held.push(buffer);
-        p.dma_write(buffer.iova, bytes)?;
-        Ok(DmaBuffer { len: bytes.len(), ..buffer })
-    }
-
-    fn guarded(&mut self, p: &mut impl Platform, bytes: &[u8]) -> Result<DmaBuffer, DriverError> {
-        let whole = self.copy(p, &[&GUARD, bytes, &GUARD].concat())?;
-        self.guards.extend([whole.iova, whole.at(GUARD.len() + bytes.len())]);
-        Ok(DmaBuffer { iova: whole.at(GUARD.len()), len: bytes.len() })
-    }
-
-    /// A flat buffer, or a list of pieces.
-    fn buffer(
-        &mut self,
-        p: &mut impl Platform,
-        bytes: &[u8],
-        piece: Option<usize>,
-    ) -> Result<Buffer, DriverError> {
-        let len = bytes.len();
-        let Some(piece) = piece else {
-            let flat = self.guarded(p, bytes)?;
-            return Ok(Buffer { address: flat.iova, len, pieces: vec![flat] });
-        };
-        let mut pieces = Vec::new();
-        let mut list = Vec::new();
-        for part in bytes.chunks(piece.max(1)) {
-            let part = self.guarded(p, part)?;
-            list.extend(u32::try_from(part.len).unwrap_or(u32::MAX).to_le_bytes());
-            list.extend([0; 4]);
-            list.extend(part.iova.to_le_bytes());
-            pieces.push(part);
-        }
-        let count = u32::try_from(pieces.len()).unwrap_or(u32::MAX).to_le_bytes();
-        let header = [[0; 4], [0; 4], count, count].concat();
-        let list = self.copy(p, &[header, list].concat())?;
-        Ok(Buffer { address: list.iova, len, pieces })
-    }
-
-    /// Nothing beside the buffers was written.
-    fn check(&self, p: &mut impl Platform) -> Result<(), DriverError> {
-        for guard in &self.guards {
-            let mut found = GUARD;
-            p.dma_read(*guard, &mut found)?;
-            if let Some(at) = found.iter().zip(GUARD).position(|(a, b)| *a != b) {
-                let iova = guard.wrapping_add(at as u64);
-                return Err(DriverError::StrayWrite { queue: 0, iova });
-            }
-        }
-        Ok(())
-    }
-
-    fn release(self, p: &mut impl Platform) {
-        for buffer in self.held {
-            p.dma_free(buffer);
-        }
     }
 }
 

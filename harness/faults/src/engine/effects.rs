@@ -7,7 +7,7 @@ use understudy_device::{
 };
 use understudy_pci::{Access, Action, Host, Interposer, Region, Route, Signal};
 
-use super::requests::write_status;
+use super::requests::{Request, write_status};
 use super::{Condition, Faults, Gate, Lasting, Later};
 use crate::plan::Site;
 use crate::resolve::Effect;
@@ -54,7 +54,7 @@ impl Faults {
             ..Event::at(Site::Doorbell)
         };
         let hits = self.observe(&event, |_| true);
-        let mut route = Route::Pass;
+        let (mut route, mut late) = (Route::Pass, false);
         for at in &hits {
             match self.effect(*at) {
                 Some(Effect::DoorbellLost) => route = Route::Absorb,
@@ -63,13 +63,21 @@ impl Faults {
                     let id = self.rules[*at].id;
                     let data = data.to_vec();
                     self.schedule(due, id, Later::Doorbell { bar, offset, data, queue });
-                    route = Route::Absorb;
+                    (route, late) = (Route::Absorb, true);
                 }
                 Some(Effect::DoorbellTwice) if route == Route::Pass => route = Route::Twice,
                 _ => {}
             }
         }
         self.hits = hits;
+        if route != Route::Absorb || late {
+            // A late one does not overtake: what it says is old.
+            let newest = self.sequence;
+            self.later.retain(|(_, sequence), (_, what)| {
+                let same = matches!(what, Later::Doorbell { queue: other, .. } if *other == queue);
+                !same || late && *sequence == newest
+            });
+        }
         let gate = self.gate(queue);
         if route == Route::Absorb {
             // A device that has not looked yet since the last one finds everything.
@@ -170,7 +178,9 @@ impl Faults {
         if self.requests.take_held(Tap::Fetched, queue, entry, self.now) {
             return self.execute(queue, entry);
         }
-        let request = self.requests.request(host, entry);
+        let described = self.target.describes(queue);
+        let request =
+            if described { self.requests.request(host, entry) } else { Request::default() };
         let event = Event {
             queue: Some(queue),
             opcode: request.opcode,
@@ -211,12 +221,13 @@ impl Faults {
             self.requests.at_ring();
             return Verdict::Pass;
         }
-        let status = self.requests.status(host, entry);
+        let described = self.target.describes(queue);
+        let status = if described { self.requests.status(host, entry) } else { None };
         let good = status.is_some_and(|(status, _)| self.requests.is_good(status));
-        let output = self.requests.output().iter().any(|piece| piece.len > 0);
+        let output = described && self.requests.output().iter().any(|piece| piece.len > 0);
         let event = Event {
             queue: Some(queue),
-            opcode: self.requests.opcode_of(entry),
+            opcode: if described { self.requests.opcode_of(entry) } else { None },
             entry,
             ..Event::at(Site::Completion)
         };
@@ -224,6 +235,7 @@ impl Faults {
             Effect::Corrupt(_) => good && output,
             Effect::BeforeData(_) => output,
             Effect::Status(_) => status.is_some(),
+            Effect::WrongTag(_) => described,
             _ => true,
         });
         let mut verdict = Verdict::Pass;
@@ -354,7 +366,8 @@ fn set_bits(
 impl Interposer for Faults {
     fn access(&mut self, host: &mut dyn Host, access: Access, data: &mut [u8]) -> Route {
         self.tick(host.now());
-        if self.is_gone() {
+        // One that is about to be reset does not answer yet.
+        if self.is_gone() || self.resetting {
             if !access.write {
                 data.fill(0xff);
             }

@@ -1,0 +1,123 @@
+//! The drivers of each device, as a run uses them.
+
+mod qaic;
+mod qat;
+mod virtio_crypto;
+
+use serde_json::{Value, json};
+use understudy_client::DriverError;
+
+use crate::book::Book;
+use crate::case::{Operation, Options, Work};
+use crate::planted::Bug;
+use crate::watch::Watched;
+
+/// Longest virtual time that a driver waits for anything, in nanoseconds.
+pub(crate) const PATIENCE: u64 = 10_000_000;
+
+/// A driver at work.
+pub(crate) trait Working {
+    /// Does an operation. Requests may stay in flight.
+    ///
+    /// # Errors
+    /// What the driver found wrong. [`DriverError::Timeout`] leaves requests in flight.
+    fn perform(&mut self, operation: &Operation, book: &mut Book) -> Result<(), DriverError>;
+
+    /// Waits until at most `leave` requests are in flight.
+    ///
+    /// # Errors
+    /// As [`perform`](Self::perform).
+    fn collect(&mut self, leave: usize, book: &mut Book) -> Result<(), DriverError>;
+
+    /// Takes what has completed, without waiting.
+    ///
+    /// # Errors
+    /// As [`perform`](Self::perform).
+    fn reap(&mut self, book: &mut Book) -> Result<(), DriverError>;
+
+    /// Requests in flight.
+    fn in_flight(&self) -> usize;
+
+    /// Whether the driver holds something whose state it does not know: it must start anew.
+    fn is_lost(&self) -> bool {
+        false
+    }
+}
+
+/// What a device has.
+struct Kit {
+    device: &'static str,
+    work: &'static [Work],
+}
+
+const KITS: [Kit; 3] = [
+    Kit { device: "virtio-crypto", work: virtio_crypto::WORK },
+    Kit { device: "qat", work: qat::WORK },
+    Kit { device: "qaic", work: qaic::WORK },
+];
+
+/// Operations that every driver has.
+const COMMON: [Work; 3] = [Work::Wait, Work::Idle, Work::Reset];
+
+/// What a device's driver can do here. Empty for a device that has no driver here.
+#[must_use]
+pub fn work_of(device: &str) -> Vec<Work> {
+    let kit = KITS.iter().find(|kit| kit.device == device);
+    kit.map(|kit| kit.work.iter().chain(&COMMON).copied().collect()).unwrap_or_default()
+}
+
+/// Whether the driver relies on the order of completions, as that of MHI's transfer rings does.
+pub(crate) fn completes_in_order(device: &str) -> bool {
+    device == "qaic"
+}
+
+/// The model's parameters for these options.
+pub(crate) fn parameters(device: &str, options: &Options) -> Value {
+    match device {
+        "virtio-crypto" => json!({ "data_queues": 3 }),
+        "qaic" => json!({ "boot": if options.full_boot { "pbl" } else { "amss" } }),
+        _ => Value::Null,
+    }
+}
+
+/// Starts the device's driver.
+///
+/// # Errors
+/// What the driver found wrong.
+pub(crate) fn start(
+    device: &str,
+    platform: Watched,
+    options: &Options,
+    bug: Option<Bug>,
+) -> Result<Box<dyn Working>, DriverError> {
+    Ok(match device {
+        "virtio-crypto" => Box::new(virtio_crypto::Worker::start(platform, options, bug)?),
+        "qat" => Box::new(qat::Worker::start(platform, options, bug)?),
+        "qaic" => Box::new(qaic::Worker::start(platform, options, bug)?),
+        _ => return Err(DriverError::Missing("driver here")),
+    })
+}
+
+/// Every `n`th completion that a driver with that bug looks at, it overlooks.
+#[derive(Debug, Default)]
+pub(crate) struct Overlooked(u64);
+
+impl Overlooked {
+    fn strikes(&mut self, bug: Option<Bug>) -> bool {
+        if bug != Some(Bug::DriverOverlooksCompletion) {
+            return false;
+        }
+        self.0 += 1;
+        self.0.is_multiple_of(3)
+    }
+}
+
+/// Bytes that a salt chooses.
+pub(crate) fn bytes(salt: u8, len: usize) -> Vec<u8> {
+    let mut state = u32::from(salt).wrapping_mul(0x9e37_79b9) | 1;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}

@@ -1,0 +1,221 @@
+//! The driver's platform, which knows what memory the device may access.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use understudy_client::{
+    Activity, DmaBuffer, Interrupts, Platform, PlatformError, SimulationPlatform,
+};
+use understudy_device::{Bar, DmaFaultKind, Nanos, Vocabulary};
+use understudy_simulation::{DmaAccess, Hooks, Simulation};
+
+use crate::planted::Bug;
+
+/// Strays that are remembered; the first matters.
+const MAX_STRAYS: usize = 8;
+
+/// What the driver has given to the device, and what the device accessed beside it.
+#[derive(Debug, Default)]
+struct Granted {
+    /// Start and length.
+    ranges: BTreeMap<u64, u64>,
+    strays: Vec<String>,
+}
+
+/// Looks at each access, and lets all pass.
+struct Watching(Arc<Mutex<Granted>>);
+
+impl Hooks for Watching {
+    fn dma(&mut self, _: Nanos, access: DmaAccess) -> Result<(), DmaFaultKind> {
+        let DmaAccess { write, iova, len } = access;
+        let mut granted = lock(&self.0);
+        let range = granted.ranges.range(..=iova).next_back();
+        let inside = range.is_some_and(|(start, room)| {
+            iova.checked_add(len).is_some_and(|end| end <= start + room)
+        });
+        if !inside && len > 0 && granted.strays.len() < MAX_STRAYS {
+            let verb = if write { "wrote" } else { "read" };
+            let what =
+                format!("the device {verb} {len} bytes at {iova:#x}, which it was not given");
+            granted.strays.push(what);
+        }
+        Ok(())
+    }
+}
+
+fn lock(granted: &Mutex<Granted>) -> MutexGuard<'_, Granted> {
+    granted.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A platform in a simulation, shared by the run and its driver: a driver that fails takes its
+/// platform with it. All memory is given back when a driver is abandoned.
+#[derive(Clone)]
+pub(crate) struct Watched(Rc<RefCell<Inner>>);
+
+struct Inner {
+    platform: SimulationPlatform,
+    granted: Arc<Mutex<Granted>>,
+    vocabulary: &'static Vocabulary,
+    bug: Option<Bug>,
+    doorbells: u64,
+    writes: u64,
+    /// Waits since the driver last did something.
+    waits: u32,
+}
+
+/// A driver that only waits sees the clock run faster after so many waits, by so many nanoseconds
+/// each, and ever faster: a long wait costs few steps.
+const PATIENT_WAITS: u32 = 256;
+const LEAP_NANOS: u64 = 100_000;
+
+impl Watched {
+    pub(crate) fn new(
+        mut platform: SimulationPlatform,
+        vocabulary: &'static Vocabulary,
+        bug: Option<Bug>,
+    ) -> Self {
+        let granted = Arc::new(Mutex::new(Granted::default()));
+        let hooks = Box::new(Watching(Arc::clone(&granted)));
+        platform.simulation().host_mut().set_hooks(Some(hooks));
+        let inner = Inner { platform, granted, vocabulary, bug, doorbells: 0, writes: 0, waits: 0 };
+        Self(Rc::new(RefCell::new(inner)))
+    }
+
+    /// Does something to the simulation.
+    pub(crate) fn simulation<T>(&self, act: impl FnOnce(&mut Simulation) -> T) -> T {
+        act(self.0.borrow_mut().platform.simulation())
+    }
+
+    /// What the device accessed and may not; forgets it.
+    pub(crate) fn take_strays(&self) -> Vec<String> {
+        std::mem::take(&mut lock(&self.0.borrow().granted).strays)
+    }
+
+    /// The driver is gone, and its memory with it.
+    pub(crate) fn free_all(&self) {
+        let mut inner = self.0.borrow_mut();
+        let ranges = std::mem::take(&mut lock(&inner.granted).ranges);
+        for (iova, len) in ranges {
+            let len = usize::try_from(len).unwrap_or(0);
+            inner.platform.dma_free(DmaBuffer { iova, len });
+        }
+    }
+}
+
+impl Inner {
+    fn idle(&mut self, deadline: Nanos) -> Result<Activity, PlatformError> {
+        self.waits = self.waits.saturating_add(1);
+        if self.waits > PATIENT_WAITS {
+            let faster = ((self.waits - PATIENT_WAITS) / 64).min(7);
+            let leap = self.platform.now().plus(LEAP_NANOS << faster).min(deadline);
+            self.platform.simulation().host_mut().advance_to(leap);
+        }
+        self.platform.idle(deadline)
+    }
+}
+
+/// As on the bus: what nobody answers reads as it does, and a driver goes on.
+fn as_on_the_bus(done: Result<(), PlatformError>) -> Result<(), PlatformError> {
+    match done {
+        Err(PlatformError::Refused(_)) => Ok(()),
+        done => done,
+    }
+}
+
+impl Platform for Watched {
+    fn config_size(&self) -> u64 {
+        self.0.borrow().platform.config_size()
+    }
+
+    fn config_read(&mut self, offset: u64, into: &mut [u8]) -> Result<(), PlatformError> {
+        self.0.borrow_mut().platform.config_read(offset, into)
+    }
+
+    fn config_write(&mut self, offset: u64, from: &[u8]) -> Result<(), PlatformError> {
+        self.0.borrow_mut().platform.config_write(offset, from)
+    }
+
+    fn bar_read(&mut self, bar: u8, offset: u64, into: &mut [u8]) -> Result<(), PlatformError> {
+        as_on_the_bus(self.0.borrow_mut().platform.bar_read(bar, offset, into))
+    }
+
+    fn bar_write(&mut self, bar: u8, offset: u64, from: &[u8]) -> Result<(), PlatformError> {
+        let mut inner = self.0.borrow_mut();
+        inner.waits = 0;
+        let mut bells = inner.vocabulary.doorbells.iter();
+        if bells.any(|bell| bell.queue(Bar(bar), offset).is_some()) {
+            inner.doorbells += 1;
+            if inner.bug == Some(Bug::DriverSkipsDoorbell) && inner.doorbells.is_multiple_of(3) {
+                return Ok(());
+            }
+        }
+        as_on_the_bus(inner.platform.bar_write(bar, offset, from))
+    }
+
+    fn dma_alloc(&mut self, len: usize, align: usize) -> Result<DmaBuffer, PlatformError> {
+        let mut inner = self.0.borrow_mut();
+        let buffer = inner.platform.dma_alloc(len, align)?;
+        lock(&inner.granted).ranges.insert(buffer.iova, buffer.len.max(1) as u64);
+        Ok(buffer)
+    }
+
+    fn dma_free(&mut self, buffer: DmaBuffer) {
+        let mut inner = self.0.borrow_mut();
+        let held = lock(&inner.granted).ranges.remove(&buffer.iova).is_some();
+        if held {
+            inner.platform.dma_free(buffer);
+        }
+    }
+
+    fn dma_read(&mut self, iova: u64, into: &mut [u8]) -> Result<(), PlatformError> {
+        self.0.borrow_mut().platform.dma_read(iova, into)
+    }
+
+    fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), PlatformError> {
+        let mut inner = self.0.borrow_mut();
+        if inner.bug == Some(Bug::DriverTearsBuffer) && from.len() >= 32 {
+            inner.writes += 1;
+            if inner.writes.is_multiple_of(11) {
+                return inner.platform.dma_write(iova, &from[..from.len() / 2]);
+            }
+        }
+        inner.platform.dma_write(iova, from)
+    }
+
+    fn fence(&mut self) {
+        self.0.borrow_mut().platform.fence();
+    }
+
+    fn connect_interrupts(&mut self, interrupts: Interrupts) -> Result<(), PlatformError> {
+        self.0.borrow_mut().platform.connect_interrupts(interrupts)
+    }
+
+    fn unmask_intx(&mut self) -> Result<(), PlatformError> {
+        self.0.borrow_mut().platform.unmask_intx()
+    }
+
+    fn wait_interrupt(&mut self, vector: u16, deadline: Nanos) -> Result<bool, PlatformError> {
+        let mut inner = self.0.borrow_mut();
+        loop {
+            // Looks before it waits, and after: with a deadline that is over, it waits for one step.
+            let now = inner.platform.now();
+            if inner.platform.wait_interrupt(vector, now)? {
+                return Ok(true);
+            }
+            if inner.idle(deadline)? == Activity::Quiet || inner.platform.now() >= deadline {
+                let now = inner.platform.now();
+                return inner.platform.wait_interrupt(vector, now);
+            }
+        }
+    }
+
+    fn idle(&mut self, deadline: Nanos) -> Result<Activity, PlatformError> {
+        self.0.borrow_mut().idle(deadline)
+    }
+
+    fn now(&self) -> Nanos {
+        self.0.borrow().platform.now()
+    }
+}

@@ -1,0 +1,98 @@
+//! Bugs planted in models and drivers are found, and made small.
+
+#[cfg(test)]
+mod tests {
+    use understudy_workload::planted::Bug;
+    use understudy_workload::{Case, FailureKind, Generator, run, shrink};
+
+    /// Seeds in which a bug must show.
+    const SEEDS: u64 = 200;
+    /// What is left of a case at most.
+    const OPERATIONS: usize = 6;
+
+    /// How a bug shows: the kinds of failure that tell of it.
+    fn shows_as(bug: Bug) -> &'static [FailureKind] {
+        use FailureKind::{Driver, Lost, NotRecovered, Refused, Stray, Stuck, Twice, Wrong};
+        match bug {
+            Bug::ModelLosesCompletion | Bug::ModelLosesJob => &[Lost, Driver, NotRecovered],
+            Bug::ModelCompletesTwice | Bug::ModelExecutesTwice => {
+                &[Twice, Driver, Wrong, NotRecovered, Stray]
+            }
+            Bug::ModelFlipsBit => &[Wrong, NotRecovered, Driver],
+            Bug::ModelWritesLate => &[Wrong, Stray, Driver, NotRecovered],
+            Bug::ModelWritesTooFar => &[Stray, Driver, NotRecovered],
+            Bug::ModelWritesAfterReset => &[Stray],
+            Bug::ModelForgetsInterrupt | Bug::ModelMissesDoorbell | Bug::DriverSkipsDoorbell => {
+                &[Driver, Lost, NotRecovered]
+            }
+            Bug::ModelFailsRequest => &[Refused, NotRecovered, Driver],
+            Bug::ModelNeverRests => &[Stuck],
+            Bug::DriverTearsBuffer => &[Wrong, Refused, Driver, Lost, Stray, NotRecovered],
+            Bug::DriverOverlooksCompletion => &[Lost, NotRecovered],
+        }
+    }
+
+    /// Finds a bug on a device, and makes the case small.
+    fn find(device: &str, bug: Bug) -> Result<String, String> {
+        let generator = Generator::new(understudy_catalog::find(device).unwrap()).unwrap();
+        for seed in 0..SEEDS {
+            let case = Case { planted: Some(bug), ..generator.case(seed) };
+            if run(&case).unwrap().failure.is_none() {
+                continue;
+            }
+            let small = shrink(&case).unwrap();
+            let failure = small.run.failure.unwrap();
+            let (operations, faults) = (small.case.operations.len(), small.case.plan.faults.len());
+            let what = format!(
+                "{device} {}: seed {seed}, {operations} operations, {faults} faults, {} runs: {failure}",
+                bug.name(),
+                small.runs
+            );
+            // What is left fails again in the same way, and not without the bug.
+            let again = run(&small.case).unwrap().failure;
+            assert_eq!(again.as_ref(), Some(&failure), "{what}");
+            let without = run(&Case { planted: None, ..small.case }).unwrap().failure;
+            assert_eq!(without, None, "{what}");
+            let right = shows_as(bug).contains(&failure.kind);
+            let small = operations <= OPERATIONS
+                && faults <= usize::from(bug == Bug::ModelWritesAfterReset);
+            return if right && small { Ok(what) } else { Err(what) };
+        }
+        Err(format!("{device} {}: not found in {SEEDS} seeds", bug.name()))
+    }
+
+    fn find_all(device: &str, bugs: &[Bug]) {
+        let found: Vec<_> = bugs.iter().map(|bug| find(device, *bug)).collect();
+        for one in &found {
+            println!("{one:?}");
+        }
+        let missing: Vec<_> = found.iter().filter_map(|found| found.as_ref().err()).collect();
+        assert!(missing.is_empty(), "{missing:#?}");
+    }
+
+    #[test]
+    fn bugs_of_virtio_crypto_are_found() {
+        // The model looks into its rings whenever it is let work, its driver when an interrupt does not
+        // come, and it hands out few jobs.
+        let hidden = [Bug::ModelMissesDoorbell, Bug::ModelForgetsInterrupt, Bug::ModelLosesJob];
+        let bugs: Vec<_> = Bug::ALL.into_iter().filter(|bug| !hidden.contains(bug)).collect();
+        find_all("virtio-crypto", &bugs);
+    }
+
+    #[test]
+    fn bugs_of_qat_are_found() {
+        find_all("qat", &Bug::ALL);
+    }
+
+    #[test]
+    fn bugs_of_qaic_are_found() {
+        // Its runs take long without optimisation: one bug of each sort.
+        let bugs = [
+            Bug::ModelLosesCompletion,
+            Bug::ModelFlipsBit,
+            Bug::ModelMissesDoorbell,
+            Bug::DriverOverlooksCompletion,
+        ];
+        find_all("qaic", &bugs);
+    }
+}
