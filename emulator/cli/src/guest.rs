@@ -14,7 +14,7 @@ use understudy_device::{
     State,
 };
 use understudy_guest::{
-    Attachment, Devices, Error, Guest, Kit, Scenario, Wanted, qat, virtio_crypto,
+    Attachment, Devices, Error, Guest, Kit, Scenario, Wanted, qaic, qat, virtio_crypto,
 };
 use understudy_server::{DeviceServer, Options};
 use understudy_trace::TracedFunction;
@@ -22,7 +22,7 @@ use understudy_trace::TracedFunction;
 use crate::cli::{GuestArgs, TraceArgs};
 use crate::failure::{Failure, Outcome};
 use crate::trace::Tracing;
-use crate::{compare, host, print, trace};
+use crate::{compare, host, networks, print, trace};
 
 pub(crate) fn run(args: &GuestArgs) -> Outcome {
     let device = host::device(&args.device)?;
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
         let lines = scenarios.iter().map(|s| format!("{:width$}  {}\n", s.id, s.title));
         return print(&lines.collect::<String>());
     }
-    let kit = kit()?;
+    let kit = kit(device)?;
     let kernels = kit.select(&args.kernel).map_err(|error| {
         Failure::usage(error, "--kernel", "a version, a release, a suite, or all")
     })?;
@@ -71,11 +71,12 @@ pub(crate) fn spinner(what: &str) -> ProgressBar {
 /// The scenarios of a device that were asked for.
 fn scenarios(device: &Device, args: &GuestArgs) -> Result<Vec<Scenario>, Failure> {
     let mut all = match device.name {
+        "qaic" => networks::scenarios()?,
         "qat" => qat::scenarios(args.seed),
         "virtio-crypto" => virtio_crypto::scenarios(virtio_crypto::ALL_DRIVERS, args.seed),
         name => {
             let what = format!("there are no guest scenarios for {name}");
-            return Err(Failure::usage(what, "command line", "qat or virtio-crypto"));
+            return Err(Failure::usage(what, "command line", "qaic, qat or virtio-crypto"));
         }
     };
     let known: Vec<&str> = all.iter().map(|scenario| scenario.id).collect();
@@ -92,11 +93,16 @@ fn scenarios(device: &Device, args: &GuestArgs) -> Result<Vec<Scenario>, Failure
     Ok(all)
 }
 
-/// What `ci/prepare` made; runs it if that is missing.
-fn kit() -> Result<Kit, Failure> {
+/// What `ci/prepare` made for the device; runs it if that is missing.
+fn kit(device: &Device) -> Result<Kit, Failure> {
+    let wanted: &[&str] = if device.name == "qaic" { &["--qaic"] } else { &[] };
     match Kit::find() {
         Err(Error::NotPrepared { folder, .. }) => {
-            prepare(&folder)?;
+            prepare(&folder, wanted)?;
+            Kit::find()
+        }
+        Ok(kit) if !wanted.is_empty() && !kit.has_qaic() => {
+            prepare(kit.folder(), wanted)?;
             Kit::find()
         }
         found => found,
@@ -104,7 +110,7 @@ fn kit() -> Result<Kit, Failure> {
     .map_err(|error| Failure::environment(error, "guest kit", "ci/prepare"))
 }
 
-fn prepare(folder: &Path) -> Result<(), Failure> {
+fn prepare(folder: &Path, wanted: &[&str]) -> Result<(), Failure> {
     let script = script().ok_or_else(|| {
         let what = "QEMU and kernels are not prepared, and ci/prepare is not here";
         Failure::environment(what, folder.display(), "run this in the repository")
@@ -114,6 +120,7 @@ fn prepare(folder: &Path) -> Result<(), Failure> {
     };
     // Its progress is not part of our output.
     let status = Command::new(&script)
+        .args(wanted)
         .arg(folder)
         .stdin(Stdio::null())
         .stdout(io::stderr())
@@ -251,6 +258,17 @@ impl Devices for Served {
         }
         Ok(count)
     }
+
+    fn held(&mut self, device: usize) -> Result<String, String> {
+        let server = self.servers.get(device).ok_or("no such device")?;
+        let state = server.inspect().map_err(|error| error.to_string())?;
+        let held = state.counters.iter().filter(|counter| counter.value > 0);
+        let held = held.filter_map(|counter| {
+            let name = counter.name.strip_prefix("held.")?;
+            Some(format!("{name}={}", counter.value))
+        });
+        Ok(held.collect::<Vec<_>>().join(" "))
+    }
 }
 
 /// A model whose function does not have its MSI-X capability, so that drivers use INTx.
@@ -317,6 +335,7 @@ impl DeviceModel for WithoutMsix {
 /// those that do nothing are not counted.
 fn operations(device: &Device, state: &State) -> u64 {
     let counts: &[&str] = match device.name {
+        "qaic" => &qaic::WORK,
         "qat" => &qat::WORK,
         _ => &["crypt.requests"],
     };

@@ -3,6 +3,7 @@
 //! - `cli`: the command line, as data for clap.
 //! - `failure`: one line for people, one exit code for scripts.
 //! - `devices`, `serve`, `check`, `requirements`, `guest`, `inspect`, `faults`, `simulate`, `schema`: one module for each command.
+//! - `qaic`: containers of the Cloud AI 100. `networks`: those that guests run.
 //! - `trace`, `replay`: what is recorded, shown and played again.
 //! - `config`: the file behind `serve --config`. `host`: models from the catalog behind sockets.
 //! - `control`: the socket beside each device's, through which `inspect` asks.
@@ -29,6 +30,8 @@ mod faults;
 mod guest;
 mod host;
 mod inspect;
+mod networks;
+mod qaic;
 mod replay;
 mod requirements;
 mod schema;
@@ -79,6 +82,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Simulate(args) => simulate::command(&args),
         Command::Trace(args) => trace::run(&args.command),
         Command::Replay(args) => replay::run(&args),
+        Command::Qaic(args) => qaic::run(&args.command),
         Command::Schema(args) => schema::run(&args),
         Command::Completions(args) => {
             let mut script = Vec::new();

@@ -18,6 +18,9 @@ fn help_is_complete_and_has_examples() {
         &["check", "--help"],
         &["guest", "--help"],
         &["inspect", "--help"],
+        &["qaic", "--help"],
+        &["qaic", "pack", "--help"],
+        &["qaic", "show", "--help"],
         &["schema", "--help"],
         &["completions", "--help"],
     ] {

@@ -34,6 +34,11 @@ pub struct Config {
     /// Modules to have at hand, by name, or by folder (`kernel/crypto/`); what they depend on
     /// comes along. None is loaded unless the kernel or a task asks.
     pub modules: Vec<String>,
+    /// Drivers to have at hand that the kernel's package lacks, by name; `ci/prepare` built them.
+    /// They are at `/lib/modules/RELEASE/updates/NAME.ko`, for `insmod`.
+    pub drivers: Vec<String>,
+    /// More files: their paths in the guest, without the leading slash, and contents.
+    pub files: Vec<(String, Vec<u8>)>,
     /// More of the kernel's command line.
     pub kernel_arguments: Vec<String>,
     /// More of QEMU's command line.
@@ -58,6 +63,8 @@ impl Default for Config {
             shared_memory: true,
             programs: Vec::new(),
             modules: Vec::new(),
+            drivers: Vec::new(),
+            files: Vec::new(),
             kernel_arguments: Vec::new(),
             qemu_arguments: Vec::new(),
             devices: Vec::new(),
@@ -251,7 +258,7 @@ fn write_files(kit: &Kit, kernel: &Kernel, config: &Config) -> Result<tempfile::
         .prefix("understudy-guest-")
         .tempdir()
         .map_err(Error::io("the guest's temporary folder"))?;
-    let archive = initramfs::build(kit, kernel, &config.programs, &config.modules, &agent)?;
+    let archive = initramfs::build(kit, kernel, config, &agent)?;
     std::fs::write(folder.path().join(INITRD), archive)
         .map_err(Error::io("the guest's root file system"))?;
     Ok(folder)

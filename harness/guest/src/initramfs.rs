@@ -11,6 +11,7 @@ use std::path::Path;
 use crate::agent::AGENT_VARIABLE;
 use crate::error::Error;
 use crate::executable;
+use crate::guest::Config;
 use crate::kit::{Kernel, Kit};
 use crate::modules;
 
@@ -21,17 +22,17 @@ const DIRECTORY: u32 = 0o040_755;
 const SYMBOLIC_LINK: u32 = 0o120_777;
 const REGULAR: u32 = 0o100_000;
 
-/// Builds the archive: the kit's root, programs, modules, and `agent` as the first process.
+/// Builds the archive: the kit's root, programs, modules, drivers, the config's files, and `agent` as
+/// the first process.
 pub(crate) fn build(
     kit: &Kit,
     kernel: &Kernel,
-    programs: &[String],
-    wanted_modules: &[String],
+    config: &Config,
     agent: &Path,
 ) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
     archive.tree(&kit.root(), "")?;
-    for program in programs {
+    for program in &config.programs {
         archive.tree(&kit.program(program), "")?;
     }
     let modules_at = format!("usr/lib/modules/{}", kernel.release());
@@ -43,8 +44,15 @@ pub(crate) fn build(
             archive.copy(&entry.path(), &format!("{modules_at}/{name}"))?;
         }
     }
-    for path in modules::closure(kernel, wanted_modules)? {
+    for path in modules::closure(kernel, &config.modules)? {
         archive.copy(&kernel.modules().join(&path), &format!("{modules_at}/{path}"))?;
+    }
+    for driver in &config.drivers {
+        let file = kit.driver(kernel, driver);
+        archive.copy(&file, &format!("{modules_at}/updates/{driver}.ko"))?;
+    }
+    for (at, content) in &config.files {
+        archive.file(at, 0o644, content);
     }
     archive.agent(agent)?;
     archive.finish()

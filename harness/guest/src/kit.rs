@@ -15,6 +15,9 @@ pub const DEFAULT_FOLDER: &str = "target/guest";
 /// iproute2's `ip`, and DPDK's `dpdk-test` with drivers for QAT.
 const PROGRAMS: [&str; 2] = ["ip", "dpdk-test"];
 
+/// Programs and drivers that only `ci/prepare --qaic` makes.
+const QAIC: &str = "qaic";
+
 /// A folder that `ci/prepare` has filled.
 #[derive(Clone, Debug)]
 pub struct Kit {
@@ -65,6 +68,12 @@ impl Kit {
         Ok(kit)
     }
 
+    /// Whether the driver of the Cloud AI 100 is there for each kernel, and what runs networks.
+    pub fn has_qaic(&self) -> bool {
+        self.kernels.iter().all(|kernel| self.driver(kernel, QAIC).is_file())
+            && self.program(crate::qaic::PROGRAM).is_dir()
+    }
+
     /// Every prepared kernel, oldest release first.
     pub fn kernels(&self) -> &[Kernel] {
         &self.kernels
@@ -87,6 +96,11 @@ impl Kit {
         Err(Error::UnknownKernel { wanted: name.to_owned(), prepared: prepared.join(", ") })
     }
 
+    /// Where it is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// QEMU's executable.
     pub fn qemu(&self) -> PathBuf {
         self.folder.join("qemu/bin/qemu-system-x86_64")
@@ -95,6 +109,11 @@ impl Kit {
     /// The tree that becomes the guest's root file system.
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.join("root")
+    }
+
+    /// A driver that the kernel's package lacks.
+    pub(crate) fn driver(&self, kernel: &Kernel, name: &str) -> PathBuf {
+        self.folder.join(name).join(&kernel.suite).join(format!("{name}.ko"))
     }
 
     /// The tree of one of the programs that guests can have besides.

@@ -102,6 +102,18 @@ pub enum Task {
         /// Why cases are skipped.
         reasons: Vec<Reason>,
     },
+    /// Compares two files of numbers. Measures how many there are, and the largest error.
+    Near {
+        /// The file.
+        file: String,
+        /// What should be in it.
+        expected: String,
+        /// The numbers' type; little-endian.
+        float: Float,
+        /// How far they may be off, in billionths: of the expected number if that is larger than
+        /// 1, else of 1.
+        tolerance: u32,
+    },
     /// Starts the guest anew, in order. Is not answered: [`Hello`] comes next.
     Reboot,
 }
@@ -114,6 +126,16 @@ pub struct Reason {
     pub marks: Vec<String>,
     /// The reason, for people.
     pub why: String,
+}
+
+/// A type of floating-point numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Float {
+    /// IEEE 754 binary16.
+    F16,
+    /// IEEE 754 binary32.
+    F32,
 }
 
 /// What kind of algorithm a driver is for.

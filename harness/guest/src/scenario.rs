@@ -76,6 +76,8 @@ pub enum Action {
     Unplug(usize),
     /// A device is plugged in again.
     Plug(usize),
+    /// Passes if the devices hold nothing for any user of theirs.
+    Released,
 }
 
 /// What the devices must complete during a step, so that nothing else can have done the work.
@@ -103,6 +105,14 @@ pub trait Devices {
     /// # Errors
     /// Why that is not known, for people.
     fn operations(&mut self, guest: &mut Guest, device: usize) -> Result<u64, String>;
+
+    /// What a device holds for its users, in words; nothing if they are all gone.
+    ///
+    /// # Errors
+    /// Why that is not known, for people.
+    fn held(&mut self, device: usize) -> Result<String, String> {
+        Err(format!("device {device} does not tell what it holds"))
+    }
 }
 
 impl Step {
@@ -206,6 +216,9 @@ impl Scenario {
         guest: &mut Guest,
         devices: &mut dyn Devices,
     ) -> (Result<Value, Error>, Vec<u64>) {
+        if matches!(step.action, Action::Released) {
+            return (self.released(devices), Vec::new());
+        }
         if step.work == Work::Any {
             return (act(step, guest), Vec::new());
         }
@@ -231,6 +244,18 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    fn released(&self, devices: &mut dyn Devices) -> Result<Value, Error> {
+        for device in 0..self.devices.count {
+            let held = devices.held(device).map_err(Error::failed)?;
+            if !held.is_empty() {
+                return Err(Error::failed(format!("device {device} still holds {held}")));
+            }
+        }
+        Ok(Value::Null)
+    }
+}
+
 impl Work {
     fn judge(self, done: &[u64]) -> Result<(), Error> {
         let (enough, wanted) = match self {
@@ -253,6 +278,8 @@ fn act(step: &Step, guest: &mut Guest) -> Result<Value, Error> {
         Action::Reset => guest.reset(),
         Action::Unplug(device) => guest.unplug(*device).map(|()| Value::Null),
         Action::Plug(device) => guest.plug(*device).map(|()| Value::Null),
+        // Asked of the devices, before it comes to this.
+        Action::Released => Ok(Value::Null),
     }
 }
 

@@ -130,7 +130,10 @@ impl Loader {
             // A reset is shorter than any header.
             Step::Reading if message.len() < 64 => {
                 self.missing += 1;
-                mhi.send(SAHARA_TO_HOST, packet(&[sahara::RESET_RESPONSE, 8]));
+                // Linux lets the image go at its end, and has nothing to say to one that failed.
+                let image = IMAGES.get(self.image).copied().unwrap_or(0);
+                let words = [sahara::END_OF_IMAGE, 0x10, image, sahara::STATUS_ABSENT];
+                mhi.send(SAHARA_TO_HOST, packet(&words));
                 if self.image == 0 {
                     mhi.send(LOGGING_TO_HOST, b"no runtime firmware\0".to_vec());
                     self.step = Step::Stuck;

@@ -706,8 +706,9 @@ fn activate_answer(status: i32, activation: u32, channel: u16) -> ActivateAnswer
     }
 }
 
-/// The device's status for a network that is not loaded.
-fn refusal(error: &LoadError) -> i32 {
+/// The device's status ([`status`]) for a network that is not loaded.
+#[must_use]
+pub fn refusal(error: &LoadError) -> i32 {
     match error {
         LoadError::Container(_) | LoadError::NoNetwork | LoadError::Malformed(_) => {
             status::METADATA_ERROR

@@ -488,6 +488,7 @@ impl Qaic {
     fn counter_list(&self) -> Vec<Counter> {
         let (mhi, nnc, dbc, own) = (self.mhi.tally, self.control.tally, self.bridge, self.counters);
         let (images, missing) = self.loader.images();
+        let held = self.control.facts();
         [
             ("runs", own.runs),
             ("workload.crashes", own.crashes),
@@ -520,6 +521,11 @@ impl Qaic {
             ("nnc.activated", nnc.activated),
             ("nnc.deactivated", nnc.deactivated),
             ("nnc.terminated", nnc.terminated),
+            ("held.memory", self.control.used()),
+            ("held.programs", held.programs as u64),
+            ("held.constants", held.constants as u64),
+            ("held.activations", held.active as u64),
+            ("held.channels", self.channels.iter().flatten().count() as u64),
             ("dbc.requests", dbc.requests),
             ("dbc.responses", dbc.responses),
             ("dbc.errors", dbc.errors),

@@ -250,7 +250,7 @@ pub mod sahara {
     pub const HELLO_RESPONSE: u32 = 0x2;
     /// Device: give me these bytes of that image.
     pub const READ_DATA: u32 = 0x3;
-    /// Device: that is all of the image.
+    /// Device: that is all of the image, or, with a status other than 0, all there will be of it.
     pub const END_OF_IMAGE: u32 = 0x4;
     /// Host: done.
     pub const DONE: u32 = 0x5;
@@ -258,8 +258,8 @@ pub mod sahara {
     pub const DONE_RESPONSE: u32 = 0x6;
     /// Host: I cannot.
     pub const RESET: u32 = 0x7;
-    /// Device: from the beginning, then.
-    pub const RESET_RESPONSE: u32 = 0x8;
+    /// Status in the end of an image that the host has not got. Only that 0 is success is published.
+    pub const STATUS_ABSENT: u32 = 1;
     /// Bytes of a hello and its response.
     pub const HELLO_LEN: u32 = 0x30;
 }

@@ -46,6 +46,7 @@ pub mod registers;
 mod rings;
 pub mod workload;
 
+pub use control::refusal;
 pub use device::{Boot, ParameterError, Parameters, Qaic};
 
 #[cfg(test)]

@@ -39,7 +39,10 @@ pub(crate) fn addresses(channel: u16) -> (u64, u64) {
     (MEMORY_BASE + channel * MEMORY_STRIDE, DOORBELL_BASE + channel * DOORBELL_LEN)
 }
 
-/// Where inputs and outputs lie, and how long the memory is.
+/// Where inputs, and where outputs lie.
+pub type Places = (Vec<Range<usize>>, Vec<Range<usize>>);
+
+/// The same, and how long the memory is.
 type Layout = (Vec<Range<usize>>, Vec<Range<usize>>, usize);
 
 /// Places the bindings. `None` if they do not fit.
@@ -57,6 +60,13 @@ fn lay_out(network: &Network) -> Option<Layout> {
     let (inputs, outputs) = (place(network.inputs())?, place(network.outputs())?);
     let fits = u64::try_from(end).is_ok_and(|end| end <= MEMORY_STRIDE);
     fits.then_some((inputs, outputs, end))
+}
+
+/// Where inputs, and outputs, lie in the device memory of an activation. `None` for a network that
+/// is too large to be activated.
+#[must_use]
+pub fn places(network: &Network) -> Option<Places> {
+    lay_out(network).map(|(inputs, outputs, _)| (inputs, outputs))
 }
 
 /// Bytes of device memory that an activation takes.

@@ -251,6 +251,11 @@ impl<P: Platform> Driver<P> {
         }
         loop {
             self.host.listen(3, 0x1000)?;
+            let goes_on = |it: &mut Host<P>| Ok(it.environment == Some(2) || it.has_message(3));
+            self.host.wait("the next Sahara packet", goes_on)?;
+            if !self.host.has_message(3) {
+                break;
+            }
             let message = self.host.receive(3)?;
             let word = |index: usize| {
                 let bytes = message.bytes.get(index * 4..).and_then(|rest| rest.first_chunk());
@@ -272,15 +277,10 @@ impl<P: Platform> Driver<P> {
                         None => vec![7, 8],
                     }
                 }
-                4 => vec![5, 8],
+                4 if word(3) == 0 => vec![5, 8],
                 6 if word(2) == 1 => break,
-                // The end of the last image that is there: it may be the last one at all.
-                6 | 8 => {
-                    if self.host.environment == Some(2) {
-                        break;
-                    }
-                    continue;
-                }
+                // The end of an image, there or not: it may be the last one at all.
+                4 | 6 => continue,
                 _ => return Err(DriverError::Missing("known Sahara packet")),
             };
             let bytes: Vec<u8> = answer.iter().flat_map(|word| word.to_le_bytes()).collect();

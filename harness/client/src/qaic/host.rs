@@ -448,14 +448,18 @@ impl<P: Platform> Host<P> {
         self.ring_channel(channel)
     }
 
+    /// Whether a message has come that was not received yet.
+    #[must_use]
+    pub fn has_message(&self, channel: u8) -> bool {
+        self.received.get(&channel).is_some_and(|list| !list.is_empty())
+    }
+
     /// Waits for a message.
     ///
     /// # Errors
     /// [`DriverError::Timeout`].
     pub fn receive(&mut self, channel: u8) -> Result<Received, DriverError> {
-        self.wait("a message", |it| {
-            Ok(it.received.get(&channel).is_some_and(|list| !list.is_empty()))
-        })?;
+        self.wait("a message", |it| Ok(it.has_message(channel)))?;
         let message = self.received.get_mut(&channel).and_then(VecDeque::pop_front);
         message.ok_or(DriverError::Missing("message"))
     }

@@ -9,6 +9,7 @@ mod crypto_list;
 mod dpdk;
 mod ecryptfs;
 mod kernel_log;
+mod near;
 mod page_out;
 mod priority;
 mod software;
@@ -100,6 +101,9 @@ fn perform(task: &Task, log: &mut kernel_log::KernelLog) -> Result<Value, Failur
         Task::PageOut { pages, seed } => page_out::check(*pages, *seed),
         Task::DpdkTest { command, function, drivers, reasons } => {
             dpdk::check(command, function, drivers, reasons)
+        }
+        Task::Near { file, expected, float, tolerance } => {
+            near::check(file, expected, *float, *tolerance)
         }
         Task::Reboot => {
             rustix::fs::sync();
