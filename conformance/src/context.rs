@@ -16,18 +16,36 @@ pub struct Context<'a> {
     socket: &'a Path,
     pub(crate) profile: &'a Profile,
     deadline: Instant,
+    seed: u64,
 }
 
 impl<'a> Context<'a> {
     /// For a check that starts now and may take `limit`.
     #[must_use]
     pub fn new(socket: &'a Path, profile: &'a Profile, limit: Duration) -> Self {
-        Self { socket, profile, deadline: Instant::now() + limit }
+        Self { socket, profile, deadline: Instant::now() + limit, seed: 1 }
+    }
+
+    /// With another start for random contents.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Where random contents start.
+    #[must_use]
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// Where the device's server listens.
     pub(crate) fn socket(&self) -> &Path {
         self.socket
+    }
+
+    /// When the check's time is over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.deadline
     }
 
     /// Time left to the check.

@@ -1,15 +1,36 @@
 //! Names for errno values in replies.
 
-use rustix::io::Errno;
-
 pub(crate) const EEXIST: u32 = 17;
 pub(crate) const EINVAL: u32 = 22;
 pub(crate) const ENOTTY: u32 = 25;
 
-/// `EINVAL`-like text for the errno of an error reply.
+/// Those that servers have been seen to answer with (Linux, x86-64).
+const NAMES: &[(u32, &str)] = &[
+    (1, "EPERM"),
+    (2, "ENOENT"),
+    (5, "EIO"),
+    (7, "E2BIG"),
+    (9, "EBADF"),
+    (11, "EAGAIN"),
+    (12, "ENOMEM"),
+    (13, "EACCES"),
+    (14, "EFAULT"),
+    (16, "EBUSY"),
+    (EEXIST, "EEXIST"),
+    (19, "ENODEV"),
+    (EINVAL, "EINVAL"),
+    (24, "EMFILE"),
+    (ENOTTY, "ENOTTY"),
+    (28, "ENOSPC"),
+    (34, "ERANGE"),
+    (71, "EPROTO"),
+    (75, "EOVERFLOW"),
+    (90, "EMSGSIZE"),
+    (95, "EOPNOTSUPP"),
+];
+
+/// Text for the errno of an error reply, such as `EINVAL (22)`.
 pub(crate) fn name(errno: u32) -> String {
-    i32::try_from(errno).map_or_else(
-        |_| format!("errno {errno}"),
-        |raw| format!("{:?} ({errno})", Errno::from_raw_os_error(raw)),
-    )
+    let known = NAMES.iter().find(|(number, _)| *number == errno);
+    known.map_or_else(|| format!("errno {errno}"), |(_, name)| format!("{name} ({errno})"))
 }

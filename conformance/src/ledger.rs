@@ -16,6 +16,7 @@ const FILES: &[(&str, &str)] = &[
     ("virtio", include_str!("../requirements/virtio.json")),
     ("virtio-crypto", include_str!("../requirements/virtio-crypto.json")),
     ("qat", include_str!("../requirements/qat.json")),
+    ("driver", include_str!("../requirements/driver.json")),
 ];
 
 /// One statement that a specification makes.
@@ -66,7 +67,7 @@ pub struct Ledger {
 }
 
 /// How the requirements of an area divide.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Coverage {
     /// All of them.
     pub requirements: u32,
@@ -89,6 +90,15 @@ impl Coverage {
             Status::Waived(_) => self.waived += 1,
             Status::Untestable(_) => self.untestable += 1,
         }
+    }
+
+    /// Adds another count.
+    pub fn add(&mut self, other: Self) {
+        self.requirements += other.requirements;
+        self.tested += other.tested;
+        self.watched += other.watched;
+        self.waived += other.waived;
+        self.untestable += other.untestable;
     }
 
     /// Of these requirements.

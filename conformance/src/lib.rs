@@ -12,7 +12,8 @@
 //!   specification too.
 //! - [`ledger`]: what the specifications demand, and which check or reason stands for each demand.
 //! - [`run`]: runs checks on a [`Target`], and replaces a device that hangs.
-//! - [`Report`]: the one result model; [`report`] renders it as a table, JSON and JUnit XML.
+//! - [`Report`]: the one result model; [`report`] renders it as a table, JSON, JUnit XML, TAP, SARIF,
+//!   annotations for GitHub, and a page.
 //!
 //! Not here: performance, migration, and checks of a device's behaviour inside a guest (`understudy-guest`).
 #![forbid(unsafe_code)]
@@ -23,20 +24,23 @@ pub mod checks;
 mod context;
 mod errno;
 pub mod ledger;
+mod log;
 mod memory;
 mod peer;
 mod profile;
 pub mod report;
 mod rig;
 mod runner;
+mod server;
 mod session;
 mod verdict;
 
 pub use check::{Check, Filter, Outcome};
 pub use context::Context;
-pub use profile::Profile;
-pub use runner::{Socket, Target, run};
-pub use verdict::{CheckResult, DeviceReport, Report, Stop, Totals, Verdict};
+pub use profile::{Kind, Profile};
+pub use runner::{Settings, Shard, Socket, Target, run};
+pub use server::Started;
+pub use verdict::{AreaCoverage, CheckResult, DeviceReport, Report, Stop, Totals, Verdict};
 
 pub(crate) use memory::Memory;
 

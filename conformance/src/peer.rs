@@ -14,7 +14,7 @@ use rustix::net::{
 };
 
 use crate::bytes::{Bytes, le16, le32, le64};
-use crate::{Memory, Stop, errno};
+use crate::{Memory, Stop, errno, log};
 
 /// Size of the header before every message, in bytes.
 pub(crate) const HEADER: usize = 16;
@@ -96,10 +96,11 @@ impl Reply {
 
     /// Fails the check unless the reply is an error, whichever.
     pub(crate) fn refused(&self) -> Result<(), Stop> {
-        match self.error {
-            Some(_) => Ok(()),
-            None => Err(Stop::fail(format!("{} is refused", self.what), "a reply without error")),
-        }
+        let Some(error) = self.error else {
+            return Err(Stop::fail(format!("{} is refused", self.what), "a reply without error"));
+        };
+        log::refused(format!("{} with {}", self.what, errno::name(error)));
+        Ok(())
     }
 
     /// Fails the check unless the reply is an error with one of these numbers.
@@ -140,7 +141,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// Connects and sends nothing.
     pub(crate) fn connect(socket: &Path, deadline: Instant) -> Result<Self, Stop> {
-        let stream = UnixStream::connect(socket)
+        let stream = dial(socket, deadline)
             .map_err(|error| Stop::fail("the server takes a connection", error.to_string()))?;
         Ok(Self { stream, deadline, next_id: 1, memory: None, dma_messages: 0 })
     }
@@ -153,6 +154,7 @@ impl Peer {
 
     /// Sends raw bytes, with descriptors on the first of them.
     pub(crate) fn send(&mut self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Stop> {
+        log::message(true, bytes);
         let mut sent = 0;
         while sent < bytes.len() {
             let left = self.left("room to send")?;
@@ -204,6 +206,7 @@ impl Peer {
         if !self.fill(&mut payload, &mut fds, what)? {
             return Err(Stop::fail("a whole message", "the connection closed inside it"));
         }
+        log::message(false, &[&header[..], &payload].concat());
         Ok(Some(Message {
             id: le16(&header, 0),
             command: le16(&header, 2),
@@ -334,8 +337,14 @@ impl Peer {
     /// Fails the check unless the server refuses: an error reply, or the end of the connection.
     pub(crate) fn refused_or_closed(&mut self, what: &str) -> Result<(), Stop> {
         match self.aftermath()? {
-            Aftermath::Closed => Ok(()),
-            Aftermath::Replied(message) if message.flags & ERROR != 0 => Ok(()),
+            Aftermath::Closed => {
+                log::refused(format!("{what}: the connection closed"));
+                Ok(())
+            }
+            Aftermath::Replied(message) if message.flags & ERROR != 0 => {
+                log::refused(format!("{what} with {}", errno::name(message.error)));
+                Ok(())
+            }
             Aftermath::Replied(message) => Err(Stop::fail(
                 format!("{what} is answered with an error or the end of the connection"),
                 format!("a reply to command {} without error", message.command),
@@ -362,6 +371,28 @@ impl AsFd for Peer {
     }
 }
 
+/// How long a server that has just ended may take to be there again, and how often that is tried.
+const RESTART: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(20));
+
+/// Connects. Servers that end with their client, and are started again by whoever runs them, are
+/// given a moment.
+pub(crate) fn dial(socket: &Path, deadline: Instant) -> std::io::Result<UnixStream> {
+    let until = deadline.min(Instant::now() + RESTART.0);
+    loop {
+        match UnixStream::connect(socket) {
+            Err(error) if is_away(&error) && Instant::now() < until => {
+                std::thread::sleep(RESTART.1);
+            }
+            done => return done,
+        }
+    }
+}
+
+fn is_away(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    matches!(error.kind(), ConnectionRefused | NotFound)
+}
+
 /// Checks a reply against "Header": id and command echoed, the error bit, no payload with an error.
 fn judge(what: String, id: u16, command: u16, message: Message) -> Result<Reply, Stop> {
     if (message.id, message.command) != (id, command) {
@@ -386,7 +417,7 @@ fn judge(what: String, id: u16, command: u16, message: Message) -> Result<Reply,
 }
 
 /// The command's name, for texts.
-fn name(number: u16) -> &'static str {
+pub(crate) fn name(number: u16) -> &'static str {
     match number {
         command::VERSION => "VERSION",
         command::DMA_MAP => "DMA_MAP",

@@ -28,6 +28,50 @@ pub struct Profile {
     pub config: Vec<u8>,
     /// Capabilities in chain order, as id and offset. Cut short where the chain is broken.
     pub capabilities: Vec<(u8, u8)>,
+    /// What the user says the device is, whatever its ids are.
+    pub kind: Option<Kind>,
+}
+
+/// What a device is, for those whose ids do not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Anything that speaks vfio-user.
+    VfioUser,
+    /// A PCI function.
+    Pci,
+    /// A virtio device.
+    Virtio,
+    /// A virtio-crypto device.
+    VirtioCrypto,
+    /// An Intel QAT gen2 virtual function.
+    Qat,
+    /// A Qualcomm Cloud AI 100.
+    Qaic,
+}
+
+impl Kind {
+    /// Every kind, with its name.
+    pub const ALL: [(&'static str, Self); 6] = [
+        ("vfio-user", Self::VfioUser),
+        ("pci", Self::Pci),
+        ("virtio", Self::Virtio),
+        ("virtio-crypto", Self::VirtioCrypto),
+        ("qat", Self::Qat),
+        ("qaic", Self::Qaic),
+    ];
+
+    /// The areas of checks that say something about such a device.
+    #[must_use]
+    pub fn areas(self) -> &'static [&'static str] {
+        match self {
+            Self::VfioUser => &["vfio-user"],
+            Self::Pci => &["vfio-user", "pci"],
+            Self::Virtio => &["vfio-user", "pci", "virtio"],
+            Self::VirtioCrypto => &["vfio-user", "pci", "virtio", "virtio-crypto"],
+            Self::Qat => &["vfio-user", "pci", "qat"],
+            Self::Qaic => &["vfio-user", "pci", "qaic"],
+        }
+    }
 }
 
 impl Profile {
@@ -59,7 +103,8 @@ impl Profile {
             capabilities.push((head[0], at));
             at = head[1] & !3;
         }
-        Self { vendor: le16(&config, 0), device: le16(&config, 2), config, capabilities }
+        let (vendor, device) = (le16(&config, 0), le16(&config, 2));
+        Self { vendor, device, config, capabilities, kind: None }
     }
 
     /// `1af4:1054`.
@@ -71,6 +116,9 @@ impl Profile {
     /// Whether checks of an area say something about this device.
     #[must_use]
     pub fn has_area(&self, area: &str) -> bool {
+        if let Some(kind) = self.kind {
+            return kind.areas().contains(&area);
+        }
         match area {
             "vfio-user" | "pci" => true,
             // Virtio 1.x §4.1.2: device ids 0x1040 + the virtio device id.

@@ -1,13 +1,15 @@
 //! A virtio device driven far enough to make it do something: `understudy-client`'s transport and
 //! rings, with every error turned into a verdict.
 
-use understudy_client::vfio_user::{ClientError, ClientOptions, SocketOptions, SocketPlatform};
+use understudy_client::vfio_user::{
+    Client, ClientError, ClientOptions, Connection, Observer, SocketOptions, SocketPlatform,
+};
 use understudy_client::virtio::{Completion, Device, Queue, QueueOptions, Segment, Used};
 use understudy_client::virtio_crypto::{CryptoError, Driver, Options};
 use understudy_client::{DmaBuffer, DriverError, Platform, PlatformError};
 use understudy_device::Nanos;
 
-use crate::{Context, Stop};
+use crate::{Context, Stop, log};
 
 /// Device memory that a rig has, in bytes.
 const MEMORY: usize = 4 << 20;
@@ -69,9 +71,17 @@ impl Context<'_> {
         memory_size: usize,
         shared: bool,
     ) -> Result<SocketPlatform, Stop> {
-        let client = ClientOptions { timeout: self.left(), ..ClientOptions::default() };
+        let observer = Observer::new(log::message);
+        let client = ClientOptions {
+            timeout: self.left(),
+            observer: Some(observer),
+            ..ClientOptions::default()
+        };
         let options = SocketOptions { client, memory_size, shared, ..SocketOptions::default() };
-        Ok(SocketPlatform::connect(self.socket(), options)?)
+        let stream = crate::peer::dial(self.socket(), self.deadline())
+            .map_err(|error| Stop::fail("the server takes a connection", error.to_string()))?;
+        let client = Client::new(Connection::new(stream), options.client.clone())?;
+        Ok(SocketPlatform::new(client, &options)?)
     }
 
     /// The virtio device, found and reset.

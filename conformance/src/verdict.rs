@@ -5,12 +5,19 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::{Coverage, Ledger};
+
 /// What came of one check on one device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "verdict", rename_all = "lowercase")]
 pub enum Verdict {
     /// The device does what the clause says.
     Pass,
+    /// The clause demands that something is refused, and the device refused it.
+    Rejected {
+        /// What was refused, and how.
+        how: String,
+    },
     /// It does something else.
     Fail {
         /// What the clause demands.
@@ -36,6 +43,7 @@ impl Verdict {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Pass => "pass",
+            Self::Rejected { .. } => "reject",
             Self::Fail { .. } => "FAIL",
             Self::Skipped { .. } => "skip",
             Self::Wedged { .. } => "WEDGED",
@@ -53,6 +61,7 @@ impl Verdict {
     pub fn detail(&self) -> String {
         match self {
             Self::Pass => String::new(),
+            Self::Rejected { how } => format!("refused {how}"),
             Self::Fail { expected, seen } => format!("expected {expected}; saw {seen}"),
             Self::Skipped { reason } => reason.clone(),
             Self::Wedged { waiting_for } => format!("no answer within the limit: {waiting_for}"),
@@ -182,6 +191,35 @@ pub struct CheckResult {
     pub verdict: Verdict,
     /// How long it took, in microseconds.
     pub micros: u64,
+    /// Which time it ran, from 1, if checks were repeated.
+    #[serde(default = "first", skip_serializing_if = "is_first")]
+    pub round: u32,
+    /// The demands of the specification that it holds the device to: ids in the ledger.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requirements: Vec<String>,
+    /// The command that runs it again, for what failed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub replay: String,
+    /// What client and device last said to each other, for what failed: a line for each message,
+    /// `->` for the client's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trace: Vec<String>,
+}
+
+fn first() -> u32 {
+    1
+}
+
+fn is_first(round: &u32) -> bool {
+    *round == 1
+}
+
+impl CheckResult {
+    /// The first part of the id.
+    #[must_use]
+    pub fn area(&self) -> &str {
+        self.id.split('/').next().unwrap_or(&self.id)
+    }
 }
 
 /// All results on one device.
@@ -214,6 +252,9 @@ pub struct Totals {
     pub checks: u32,
     /// Of these, passed.
     pub passed: u32,
+    /// Passed because the device refused what it must refuse.
+    #[serde(default)]
+    pub rejected: u32,
     /// Failed.
     pub failed: u32,
     /// Did not apply.
@@ -228,16 +269,24 @@ impl Totals {
         self.checks += 1;
         match verdict {
             Verdict::Pass => self.passed += 1,
+            Verdict::Rejected { .. } => self.rejected += 1,
             Verdict::Fail { .. } => self.failed += 1,
             Verdict::Skipped { .. } => self.skipped += 1,
             Verdict::Wedged { .. } => self.wedged += 1,
         }
     }
 
+    /// Whether something failed.
+    #[must_use]
+    pub fn is_bad(self) -> bool {
+        self.failed + self.wedged > 0
+    }
+
     /// Adds another count.
     pub fn add(&mut self, other: Self) {
         self.checks += other.checks;
         self.passed += other.passed;
+        self.rejected += other.rejected;
         self.failed += other.failed;
         self.skipped += other.skipped;
         self.wedged += other.wedged;
@@ -251,10 +300,26 @@ pub struct Report {
     pub format: u32,
     /// The program that ran the checks, with its version.
     pub tool: String,
+    /// Where all that was drawn at random started: contents and, if asked for, the order.
+    #[serde(default)]
+    pub seed: u64,
     /// All devices together.
     pub totals: Totals,
     /// Each device that was checked.
     pub devices: Vec<DeviceReport>,
+    /// What the specifications demand, by area, and how much of it checks stand for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<AreaCoverage>,
+}
+
+/// How the requirements of one area divide.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AreaCoverage {
+    /// The area.
+    pub area: String,
+    /// How they divide.
+    #[serde(flatten)]
+    pub coverage: Coverage,
 }
 
 impl Report {
@@ -265,13 +330,30 @@ impl Report {
         for device in &devices {
             totals.add(device.totals());
         }
-        Self { format: 1, tool, totals, devices }
+        Self { format: 1, tool, seed: 0, totals, devices, coverage: Vec::new() }
+    }
+
+    /// With the seed of the run.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// With what a ledger says.
+    #[must_use]
+    pub fn with_coverage(mut self, ledger: &Ledger) -> Self {
+        let area = |area: &crate::ledger::Area| AreaCoverage {
+            area: area.area.clone(),
+            coverage: Coverage::of(&area.requirements),
+        };
+        self.coverage = ledger.areas.iter().map(area).collect();
+        self
     }
 
     /// Whether something was checked and nothing failed.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.totals.checks > 0 && self.totals.failed == 0 && self.totals.wedged == 0
+        self.totals.checks > 0 && !self.totals.is_bad()
     }
 
     /// Time taken by all checks together.

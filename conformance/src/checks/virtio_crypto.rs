@@ -61,7 +61,10 @@ fn refused<T>(result: Result<T, CryptoError>, what: &str, allowed: &[Status]) ->
     };
     match result {
         Ok(_) => Err(Stop::fail(names(), "status OK")),
-        Err(CryptoError::Status(status)) if allowed.contains(&status) => Ok(()),
+        Err(CryptoError::Status(status)) if allowed.contains(&status) => {
+            crate::log::refused(format!("{what} with status {status:?}"));
+            Ok(())
+        }
         Err(CryptoError::Status(status)) => Err(Stop::fail(names(), format!("{status:?}"))),
         Err(CryptoError::Driver(error)) => Err(Stop::from(error).during(what)),
     }

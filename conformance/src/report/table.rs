@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{Check, DeviceReport, Report, Totals};
+use crate::{Check, DeviceReport, Report, Totals, Verdict};
 
 /// Each check on a line, then a summary. Plain text, no colours.
 #[must_use]
@@ -46,7 +46,16 @@ fn failures(out: &mut String, device: &DeviceReport) {
     for result in device.results.iter().filter(|result| result.verdict.is_bad()) {
         line(out, &format!("{} {} on {}", result.verdict.word(), result.id, device.device));
         line(out, &format!("  {} ({})", result.title, result.clause));
-        line(out, &format!("  {}", result.verdict.detail()));
+        match &result.verdict {
+            Verdict::Fail { expected, seen } => {
+                line(out, &format!("  expected: {expected}"));
+                line(out, &format!("  seen:     {seen}"));
+            }
+            verdict => line(out, &format!("  {}", verdict.detail())),
+        }
+        if !result.replay.is_empty() {
+            line(out, &format!("  replay:   {}", result.replay));
+        }
         out.push('\n');
     }
 }
@@ -55,12 +64,12 @@ fn summary(out: &mut String, report: &Report) {
     let names = report.devices.iter().map(|device| device.device.as_str());
     let width = widest(names.chain(["all devices"]));
     let mut row = |name: &str, totals: Totals| {
-        let Totals { checks, passed, failed, skipped, wedged } = totals;
+        let Totals { checks, passed, rejected, failed, skipped, wedged } = totals;
         line(
             out,
             &format!(
-                "{name:width$}  {checks:>4} checks  {passed:>4} passed  {failed:>3} failed  \
-                 {wedged:>3} wedged  {skipped:>3} skipped"
+                "{name:width$}  {checks:>4} checks  {passed:>4} passed  {rejected:>3} rejected  \
+                 {failed:>3} failed  {wedged:>3} wedged  {skipped:>3} skipped"
             ),
         );
     };
@@ -69,6 +78,10 @@ fn summary(out: &mut String, report: &Report) {
     }
     if report.devices.len() > 1 {
         row("all devices", report.totals);
+    }
+    if !report.coverage.is_empty() {
+        out.push('\n');
+        out.push_str(&super::coverage::table(&report.coverage));
     }
 }
 

@@ -1,12 +1,17 @@
 //! `understudy check`.
 
-use std::fs;
+mod driver;
+mod reports;
+
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use understudy_catalog::{DEVICES, Device};
-use understudy_conformance::{Check, Report, Socket, Target, checks, report, run as run_checks};
+use understudy_conformance::ledger::Ledger;
+use understudy_conformance::{
+    Check, Report, Settings, Socket, Started, Target, checks, report, run as run_checks,
+};
 use understudy_server::{DeviceServer, Options};
 
 use crate::cli::CheckArgs;
@@ -14,45 +19,114 @@ use crate::failure::{Failure, Outcome};
 use crate::{host, print};
 
 pub(crate) fn run(args: &CheckArgs) -> Outcome {
+    if let Some(driver) = &args.driver.driver {
+        return driver::run(driver, args);
+    }
+    if args.driver.faults.plan()?.is_some() {
+        let what = "faults are for drivers: devices are checked as they are";
+        return Err(Failure::usage(what, "--fault", "--driver"));
+    }
     let chosen = chosen(args)?;
-    let mut targets = targets(args)?;
     if args.list {
         return print(&report::list(chosen.iter().copied()));
     }
+    let mut targets = targets(args)?;
     let progress = progress(chosen.len() * targets.len());
     let mut devices = Vec::new();
     for target in &mut targets {
-        devices.push(run_checks(target.as_mut(), &chosen, args.timeout, &mut |result| {
+        let settings = settings(args, target.as_ref());
+        devices.push(run_checks(target.as_mut(), &chosen, settings, &mut |result| {
             progress.set_message(result.id.clone());
             progress.inc(1);
         }));
+        let failed = devices.last().is_some_and(|device| device.totals().is_bad());
+        if args.fail_fast && failed {
+            break;
+        }
     }
     progress.finish_and_clear();
-    let report = Report::new(format!("understudy {}", env!("CARGO_PKG_VERSION")), devices);
+    let report = Report::new(tool(), devices).with_seed(args.seed);
     if report.totals.checks == 0 {
         let what = "none of the chosen checks say anything about this device";
         return Err(Failure::usage(what, "--only", "see understudy check --list"));
     }
-    let folder = write_reports(&report, args.report_dir.as_deref())?;
-    print(&format!("{}reports: {}\n", report::table(&report), folder.display()))?;
+    // Of a part, coverage says nothing.
+    let is_whole = args.only.is_empty() && args.skip.is_empty() && args.shard.is_none();
+    let report = match Ledger::load() {
+        Ok(ledger) if is_whole => report.with_coverage(&ledger),
+        _ => report,
+    };
+    reports::publish(&report, args.format, args.report_dir.as_deref())?;
     Ok(report.passed())
+}
+
+fn tool() -> String {
+    format!("understudy {}", env!("CARGO_PKG_VERSION"))
 }
 
 fn chosen(args: &CheckArgs) -> Result<Vec<&'static Check>, Failure> {
     let all = checks::all();
-    if let Some(filter) = args.only.iter().find(|f| !all.iter().any(|c| f.matches(c.id))) {
-        let what = format!("no check matches {filter}");
-        return Err(Failure::usage(what, "--only", "see understudy check --list"));
+    for (option, filters) in [("--only", &args.only), ("--skip", &args.skip)] {
+        if let Some(filter) = filters.iter().find(|f| !all.iter().any(|c| f.matches(c.id))) {
+            let what = format!("no check matches {filter}");
+            return Err(Failure::usage(what, option, "see understudy check --list"));
+        }
     }
     let wanted = |check: &&Check| {
-        args.only.is_empty() || args.only.iter().any(|filter| filter.matches(check.id))
+        (args.only.is_empty() || args.only.iter().any(|filter| filter.matches(check.id)))
+            && !args.skip.iter().any(|filter| filter.matches(check.id))
     };
-    Ok(all.into_iter().filter(wanted).collect())
+    let mut chosen: Vec<_> = all.into_iter().filter(wanted).collect();
+    if let Some(shard) = args.shard {
+        let mut index = 0..;
+        chosen.retain(|_| index.next().is_some_and(|index| shard.includes(index)));
+    }
+    Ok(chosen)
+}
+
+fn settings(args: &CheckArgs, target: &dyn Target) -> Settings {
+    let mut replay = vec!["understudy check".to_owned()];
+    match &args.connect {
+        Some(path) => replay.push(format!("--connect {}", quoted(&path.display().to_string()))),
+        None => replay.push(target.name().to_owned()),
+    }
+    if let Some(command) = &args.start {
+        replay.push(format!("--start {}", quoted(command)));
+    }
+    let kinds = understudy_conformance::Kind::ALL;
+    if let Some((name, _)) = kinds.iter().find(|(_, kind)| Some(*kind) == args.profile) {
+        replay.push(format!("--profile {name}"));
+    }
+    Settings {
+        limit: args.timeout,
+        seed: args.seed,
+        shuffle: args.shuffle,
+        repeat: args.repeat,
+        fail_fast: args.fail_fast,
+        patience: u32::MAX,
+        kind: args.profile,
+        replay: replay.join(" "),
+    }
+}
+
+/// As a shell takes it literally, and without quotes if it needs none.
+fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn targets(args: &CheckArgs) -> Result<Vec<Box<dyn Target>>, Failure> {
-    if let Some(socket) = &args.socket {
-        return Ok(vec![Box::new(Socket::new(&socket.display().to_string(), socket))]);
+    if let Some(socket) = &args.connect {
+        let name = socket.display().to_string();
+        let Some(command) = &args.start else {
+            return Ok(vec![Box::new(Socket::new(&name, socket))]);
+        };
+        let started = Started::new(&name, socket, command)
+            .map_err(|error| Failure::environment("cannot start the server", command, error))?;
+        return Ok(vec![Box::new(started)]);
     }
     let named: Vec<&'static Device> = if args.devices.is_empty() {
         DEVICES.iter().collect()
@@ -118,26 +192,14 @@ fn progress(checks: usize) -> ProgressBar {
     bar
 }
 
-fn write_reports(report: &Report, folder: Option<&Path>) -> Result<PathBuf, Failure> {
-    let folder = folder.map_or_else(default_folder, Path::to_owned);
-    let failure = |path: &Path| {
-        let path = path.display().to_string();
-        move |error: &dyn std::fmt::Display| {
-            Failure::environment("cannot write the report", path, error)
-        }
-    };
-    fs::create_dir_all(&folder).map_err(|error| failure(&folder)(&error))?;
-    let json = report::json(report).map_err(|error| failure(&folder)(&error))?;
-    let junit = report::junit(report).map_err(|error| failure(&folder)(&error))?;
-    for (name, text) in [("report.json", json), ("junit.xml", junit)] {
-        let path = folder.join(name);
-        fs::write(&path, text).map_err(|error| failure(&path)(&error))?;
-    }
-    Ok(folder)
-}
+#[cfg(test)]
+mod tests {
+    use super::quoted;
 
-fn default_folder() -> PathBuf {
-    let name = Path::new("understudy-report");
-    let target = Path::new("target");
-    if target.is_dir() { target.join(name) } else { name.to_owned() }
+    #[test]
+    fn replay_commands_survive_a_shell() {
+        assert_eq!(quoted("/tmp/a.sock"), "/tmp/a.sock");
+        assert_eq!(quoted("./server it's"), r"'./server it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
 }

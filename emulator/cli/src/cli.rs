@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use understudy_conformance::Filter;
+use understudy_conformance::{Filter, Kind, Shard};
 use understudy_workload::planted::Bug;
 
 const EXIT_CODES: &str = "\
@@ -57,15 +57,27 @@ Examples:
     /// Check devices against their specifications.
     ///
     /// Hosts each model on a private socket, runs the checks that say something about it, prints a
-    /// table, and writes `report.json` and `junit.xml`.
+    /// table, and writes `report.json`, `report.html`, `junit.xml`, `report.tap` and `report.sarif`.
+    ///
+    /// A device passes a check, rejects what the check demands that it rejects, fails, or is wedged: it
+    /// no longer answers, is replaced, and the next check goes on. Checks that do not apply are skipped
+    /// with a reason.
     #[command(after_help = "\
 Examples:
   understudy check
   understudy check virtio-crypto --only 'vfio-user/dma' --only 'pci/6.8*'
   understudy check --list
-  understudy check --socket /tmp/other-server.sock
-      Checks a server that is already running, whoever wrote it.")]
-    Check(CheckArgs),
+  understudy check --connect /tmp/other-server.sock --profile pci
+      Checks a server that is already running, whoever wrote it.
+  understudy check --connect /tmp/s.sock --start './server /tmp/s.sock'
+      Starts it, and again whenever it ends or hangs.
+  understudy check --shard 2/4 --repeat 3 --shuffle --seed 7 --format tap
+  understudy check --driver virtio-crypto/driver --kernel 6.12
+      Checks Linux's driver: what it does to the device, against the specifications.
+  understudy check --driver virtio-crypto --kernel ./bzImage --modules ./driver \\
+        --command 'insmod /driver/mine.ko && selftest' --fault completion-late,nth=3
+      Checks yours, on your kernel, with a fault.")]
+    Check(Box<CheckArgs>),
 
     /// Show what the specifications demand, and what becomes of each demand.
     ///
@@ -77,6 +89,19 @@ Examples:
   understudy requirements virtio/2.7 --list
   understudy requirements --json | jq '.areas[].requirements[] | select(.waived)'")]
     Requirements(RequirementsArgs),
+
+    /// Break devices on purpose, and count how often the checks notice.
+    ///
+    /// A mutant is a device, or a server, that gets one thing wrong. Ends with exit code 0 if at least
+    /// 95 % are noticed and there is a reason for each of the others.
+    #[command(after_help = "\
+Examples:
+  understudy mutants
+  understudy mutants virtio-crypto --only ring
+  understudy mutants server --list
+  understudy mutants --every-check
+      Also looks, for every check, for a mutant that it notices.")]
+    Mutants(MutantsArgs),
 
     /// Boot stock kernels in QEMU with a device, and put its driver through scenarios.
     ///
@@ -434,16 +459,56 @@ pub(crate) struct CheckArgs {
     pub(crate) devices: Vec<String>,
 
     /// Check the server that listens on this socket, instead of models.
-    #[arg(long, value_name = "PATH", conflicts_with = "devices")]
-    pub(crate) socket: Option<PathBuf>,
+    #[arg(long, value_name = "PATH", alias = "socket", conflicts_with = "devices")]
+    pub(crate) connect: Option<PathBuf>,
+
+    /// Start that server with this command of the shell, and again when it ends or hangs.
+    #[arg(long, value_name = "COMMAND", requires = "connect")]
+    pub(crate) start: Option<String>,
+
+    /// What the server's device is, whatever its ids say: vfio-user, pci, virtio, virtio-crypto, qat
+    /// or qaic [default: as its vendor and device ids tell].
+    #[arg(long, value_name = "KIND", value_parser = kind, hide_default_value = true)]
+    pub(crate) profile: Option<Kind>,
+
+    #[command(flatten)]
+    pub(crate) driver: DriverArgs,
 
     /// Run only checks with this id, or whose id starts with it or matches it as a shell pattern.
     #[arg(long, value_name = "ID", value_parser = Filter::new)]
     pub(crate) only: Vec<Filter>,
 
+    /// Do not run these.
+    #[arg(long, value_name = "ID", value_parser = Filter::new)]
+    pub(crate) skip: Vec<Filter>,
+
+    /// Run a part of what is chosen: 2/4 is the second of four.
+    #[arg(long, value_name = "PART/OF", value_parser = Shard::parse)]
+    pub(crate) shard: Option<Shard>,
+
+    /// Run everything so many times.
+    #[arg(long, value_name = "TIMES", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) repeat: u32,
+
+    /// Where random contents start. Each repetition takes the next number.
+    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    pub(crate) seed: u64,
+
+    /// Run the checks in an order drawn from the seed.
+    #[arg(long)]
+    pub(crate) shuffle: bool,
+
+    /// End at the first failure.
+    #[arg(long)]
+    pub(crate) fail_fast: bool,
+
     /// List the checks, and run none.
     #[arg(long)]
     pub(crate) list: bool,
+
+    /// What is printed. All of it is written to the report folder too.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Table)]
+    pub(crate) format: ReportFormat,
 
     /// Where the reports go [default: target/understudy-report if there is a target folder, else
     /// understudy-report].
@@ -452,6 +517,95 @@ pub(crate) struct CheckArgs {
 
     /// Seconds that one check may take.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    pub(crate) timeout: Duration,
+}
+
+/// A driver that is checked, and where it runs.
+#[derive(Debug, Args)]
+pub(crate) struct DriverArgs {
+    /// Check a driver in a guest, instead of a device: in all scenarios of a device
+    /// (`virtio-crypto`), or one (`virtio-crypto/driver`; see `understudy guest DEVICE --list`).
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["devices", "connect", "profile", "only", "skip", "shard", "list"])]
+    pub(crate) driver: Option<String>,
+
+    /// The guest's kernel: a version, a release, a suite, or the path of an image [default: the
+    /// oldest stock one].
+    #[arg(long, value_name = "KERNEL", requires = "driver")]
+    pub(crate) kernel: Option<String>,
+
+    /// That kernel's modules (a folder with modules.dep), or a folder with a driver, which is /driver
+    /// in the guest.
+    #[arg(long, value_name = "DIR", requires = "driver")]
+    pub(crate) modules: Option<PathBuf>,
+
+    /// An archive for the guest's root file system (cpio, compressed or not).
+    #[arg(long, value_name = "FILE", requires = "driver")]
+    pub(crate) initrd: Option<PathBuf>,
+
+    /// What the guest's shell does with the device, in place of the scenario's steps. The scenario
+    /// still says what the device is.
+    #[arg(long, value_name = "COMMAND", requires = "driver")]
+    pub(crate) command: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) faults: FaultArgs,
+}
+
+/// Renderings of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// For people, and annotations too if `GITHUB_ACTIONS` is set.
+    Table,
+    /// JSON; see `understudy schema report`.
+    Json,
+    /// JUnit XML.
+    Junit,
+    /// TAP version 14.
+    Tap,
+    /// SARIF 2.1.0.
+    Sarif,
+    /// Annotations of GitHub's workflows.
+    Github,
+    /// A page.
+    Html,
+}
+
+fn kind(text: &str) -> Result<Kind, String> {
+    let found = Kind::ALL.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
+    found.ok_or_else(|| {
+        let names: Vec<_> = Kind::ALL.iter().map(|(name, _)| *name).collect();
+        format!("expected one of: {}", names.join(", "))
+    })
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MutantsArgs {
+    /// What is broken: devices by name, or `server`; all of these if none is named.
+    #[arg(value_name = "DEVICE")]
+    pub(crate) devices: Vec<String>,
+
+    /// Only mutants whose id starts so, or matches as a shell would.
+    #[arg(long, value_name = "ID", value_parser = Filter::new)]
+    pub(crate) only: Vec<Filter>,
+
+    /// List the mutants, and try none.
+    #[arg(long)]
+    pub(crate) list: bool,
+
+    /// Find a mutant for every check.
+    #[arg(long)]
+    pub(crate) every_check: bool,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Mutants that are tried at the same time.
+    #[arg(long, value_name = "NUMBER", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub(crate) jobs: u8,
+
+    /// Seconds after which a mutant that does not answer is noticed.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
     pub(crate) timeout: Duration,
 }
 

@@ -13,11 +13,12 @@ use understudy_device::{
     AccessError, Bar, Bus, Capability, DeviceModel, FinishedJob, Identity, Progress, ResetKind,
     State,
 };
+use understudy_faults::Plan;
 use understudy_guest::{
     Attachment, Devices, Error, Guest, Kit, Scenario, Wanted, qaic, qat, virtio_crypto,
 };
 use understudy_server::{DeviceServer, Options};
-use understudy_trace::TracedFunction;
+use understudy_trace::{TracedFunction, WatchReport};
 
 use crate::cli::{GuestArgs, TraceArgs};
 use crate::failure::{Failure, Outcome};
@@ -44,7 +45,9 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
     for kernel in kernels {
         for scenario in &scenarios {
             let name = format!("{}-{}", kernel.release(), scenario.id);
-            let mut devices = Served::new(device).traced(args, name, many);
+            let traced =
+                Traced { args: Some(args.trace.clone()), monitor: !args.no_monitor, name, many };
+            let mut devices = Served::new(device).traced(traced);
             let spinner = spinner(&format!("{} on {}", scenario.id, kernel.release()));
             let report = scenario.run(&kit, kernel, args.seed, &mut devices);
             spinner.finish_and_clear();
@@ -70,15 +73,7 @@ pub(crate) fn spinner(what: &str) -> ProgressBar {
 
 /// The scenarios of a device that were asked for.
 fn scenarios(device: &Device, args: &GuestArgs) -> Result<Vec<Scenario>, Failure> {
-    let mut all = match device.name {
-        "qaic" => networks::scenarios()?,
-        "qat" => qat::scenarios(args.seed),
-        "virtio-crypto" => virtio_crypto::scenarios(virtio_crypto::ALL_DRIVERS, args.seed),
-        name => {
-            let what = format!("there are no guest scenarios for {name}");
-            return Err(Failure::usage(what, "command line", "qaic, qat or virtio-crypto"));
-        }
-    };
+    let mut all = all_scenarios(device, args.seed)?;
     let known: Vec<&str> = all.iter().map(|scenario| scenario.id).collect();
     if let Some(unknown) = args.scenario.iter().find(|id| !known.contains(&id.as_str())) {
         let what = format!("no scenario is called {unknown:?}");
@@ -93,8 +88,21 @@ fn scenarios(device: &Device, args: &GuestArgs) -> Result<Vec<Scenario>, Failure
     Ok(all)
 }
 
+/// Every scenario of a device.
+pub(crate) fn all_scenarios(device: &Device, seed: u64) -> Result<Vec<Scenario>, Failure> {
+    Ok(match device.name {
+        "qaic" => networks::scenarios()?,
+        "qat" => qat::scenarios(seed),
+        "virtio-crypto" => virtio_crypto::scenarios(virtio_crypto::ALL_DRIVERS, seed),
+        name => {
+            let what = format!("there are no guest scenarios for {name}");
+            return Err(Failure::usage(what, "command line", "qaic, qat or virtio-crypto"));
+        }
+    })
+}
+
 /// What `ci/prepare` made for the device; runs it if that is missing.
-fn kit(device: &Device) -> Result<Kit, Failure> {
+pub(crate) fn kit(device: &Device) -> Result<Kit, Failure> {
     let wanted: &[&str] = if device.name == "qaic" { &["--qaic"] } else { &[] };
     match Kit::find() {
         Err(Error::NotPrepared { folder, .. }) => {
@@ -143,19 +151,21 @@ pub(crate) struct Served {
     /// guest has gone.
     seen: Vec<State>,
     folder: Option<tempfile::TempDir>,
+    /// What goes wrong on purpose.
+    plan: Option<Plan>,
     traced: Traced,
     tracing: Vec<Tracing>,
 }
 
 /// What is recorded of the devices of one guest.
 #[derive(Default)]
-struct Traced {
-    args: Option<TraceArgs>,
-    monitor: bool,
+pub(crate) struct Traced {
+    pub(crate) args: Option<TraceArgs>,
+    pub(crate) monitor: bool,
     /// Of the guest.
-    name: String,
+    pub(crate) name: String,
     /// There are other guests with traces of their own.
-    many: bool,
+    pub(crate) many: bool,
 }
 
 impl Served {
@@ -165,16 +175,25 @@ impl Served {
             servers: Vec::new(),
             seen: Vec::new(),
             folder: None,
+            plan: None,
             traced: Traced::default(),
             tracing: Vec::new(),
         }
     }
 
     /// The same, recorded and watched as asked for.
-    fn traced(mut self, args: &GuestArgs, name: String, many: bool) -> Self {
-        let (monitor, args) = (!args.no_monitor, Some(args.trace.clone()));
-        self.traced = Traced { args, monitor, name, many };
-        self
+    pub(crate) fn traced(self, traced: Traced) -> Self {
+        Self { traced, ..self }
+    }
+
+    /// The same, with things that go wrong on purpose.
+    pub(crate) fn faulty(self, plan: Option<Plan>) -> Self {
+        Self { plan, ..self }
+    }
+
+    /// What was seen of the driver, once for each device.
+    pub(crate) fn seen(&self) -> Vec<WatchReport> {
+        self.tracing.iter().filter_map(Tracing::report).collect()
     }
 
     /// Begins the trace of a device, if there is to be one.
@@ -190,7 +209,7 @@ impl Served {
             device: self.device,
             parameters: &Value::Null,
             without_msix: !wanted.msix,
-            plan: None,
+            plan: self.plan.as_ref(),
             name: name.clone(),
         };
         let file = args.trace.as_ref().map(|file| {
@@ -202,7 +221,7 @@ impl Served {
     }
 
     /// Ends the devices, and says what their traces have to say.
-    fn finish(mut self) -> String {
+    pub(crate) fn finish(mut self) -> String {
         self.servers.clear();
         self.tracing.iter().map(Tracing::finish).fold(String::new(), |mut out, text| {
             for line in text.lines() {
@@ -239,8 +258,8 @@ impl Devices for Served {
             let socket = folder.path().join(format!("{index}.sock"));
             let model = self.device.build(parameters.clone()).map_err(|error| error.to_string())?;
             let model = if wanted.msix { model } else { WithoutMsix::wrap(model) };
-            let mut function =
-                host::function(self.device, model, None).map_err(|error| error.to_string())?;
+            let mut function = host::function(self.device, model, self.plan.as_ref())
+                .map_err(|error| error.to_string())?;
             self.trace(index, wanted, &mut function).map_err(|error| error.to_string())?;
             let server = DeviceServer::bind(&socket, function, Options::default());
             self.servers.push(server.map_err(|error| error.to_string())?);

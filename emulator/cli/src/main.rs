@@ -2,7 +2,8 @@
 //!
 //! - `cli`: the command line, as data for clap.
 //! - `failure`: one line for people, one exit code for scripts.
-//! - `devices`, `serve`, `check`, `requirements`, `guest`, `inspect`, `faults`, `simulate`, `schema`: one module for each command.
+//! - `devices`, `serve`, `check`, `requirements`, `mutants`, `guest`, `inspect`, `faults`, `simulate`,
+//!   `schema`: one module for each command.
 //! - `qaic`: containers of the Cloud AI 100. `networks`: those that guests run.
 //! - `trace`, `replay`: what is recorded, shown and played again.
 //! - `config`: the file behind `serve --config`. `host`: models from the catalog behind sockets.
@@ -30,6 +31,7 @@ mod faults;
 mod guest;
 mod host;
 mod inspect;
+mod mutants;
 mod networks;
 mod qaic;
 mod replay;
@@ -76,6 +78,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Requirements(args) => requirements::run(&args),
+        Command::Mutants(args) => mutants::run(&args),
         Command::Guest(args) => guest::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Faults(args) => faults::run(&args.command),

@@ -18,11 +18,13 @@ fn every_model_passes_every_check() {
     let report: Value = serde_json::from_str(&json).unwrap();
     let totals = &report["totals"];
     assert!(totals["passed"].as_u64().unwrap() >= 200, "{totals}");
+    assert!(totals["rejected"].as_u64().unwrap() >= 50, "{totals}");
     assert_eq!((&totals["failed"], &totals["wedged"]), (&0.into(), &0.into()));
     let xml = std::fs::read_to_string(understudy.path("understudy-report/junit.xml")).unwrap();
     assert!(xml.contains(r#"name="vfio-user/version/1""#));
     // Some of it on the table, with what is checked and where it is written.
-    for text in ["pass  pci/6.2.5.1/1", "virtio 1.3 §5.9.7.6", "0 failed    0 wedged"] {
+    for text in ["pass  pci/6.2.5.1/1", "virtio 1.3 §5.9.7.6", "0 failed    0 wedged", "100 % of"]
+    {
         assert!(done.stdout.contains(text), "no {text:?} in:\n{}", done.stdout);
     }
 }
@@ -38,6 +40,9 @@ fn a_part_is_chosen_by_id_and_reported_where_asked() {
     assert!(!done.stdout.contains("vfio-user/dma/1"));
     assert!(understudy.path("a/b/report.json").is_file());
     assert!(done.stdout.ends_with("reports: a/b\n"));
+    for file in ["junit.xml", "report.tap", "report.sarif", "report.html"] {
+        assert!(understudy.path("a/b").join(file).is_file(), "{file}");
+    }
 }
 
 #[test]
@@ -64,6 +69,44 @@ fn a_running_server_is_checked_through_its_socket() {
     let done = understudy.run(&["check", "--socket", "crypto.sock", "--only", "vfio-user/header"]);
     assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
     assert_eq!(serving.stop(), 0);
+}
+
+#[test]
+fn a_server_is_started_and_started_again() {
+    let understudy = Understudy::new();
+    let program = env!("CARGO_BIN_EXE_understudy");
+    // A server that ends in the middle of everything, again and again.
+    let start = format!("timeout -s KILL 0.4 {program} serve virtio-crypto --socket a.sock");
+    let arguments = ["check", "--connect", "a.sock", "--start", &start, "--timeout", "2"];
+    let done = understudy.run(
+        &[&arguments[..], &["--only", "vfio-user/version", "--repeat", "40", "--format", "tap"]]
+            .concat(),
+    );
+    // Checks that it dies in may fail. Those after them must not.
+    let good = done.stdout.matches("\n    ok ").count();
+    let bad = done.stdout.matches("\n    not ok ").count();
+    assert!(good > 10 * bad && good + bad >= 600, "{good} {bad}");
+}
+
+#[test]
+fn shards_and_formats_are_as_asked_for() {
+    let understudy = Understudy::new();
+    let mut all = Vec::new();
+    for shard in ["1/3", "2/3", "3/3"] {
+        let arguments = ["check", "qat", "--only", "pci/6.2.1", "--shard", shard];
+        let done = understudy.run(&[&arguments[..], &["--shuffle", "--format", "json"]].concat());
+        assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+        let report: Value = serde_json::from_str(&done.stdout).unwrap();
+        let results = report["devices"][0]["results"].as_array().unwrap();
+        all.extend(results.iter().map(|result| result["id"].as_str().unwrap().to_owned()));
+    }
+    all.sort();
+    let whole = understudy.run(&["check", "qat", "--only", "pci/6.2.1", "--list"]);
+    let mut listed: Vec<_> =
+        whole.stdout.lines().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
+    listed.sort();
+    assert!(listed.len() > 3);
+    assert_eq!(all, listed);
 }
 
 #[test]

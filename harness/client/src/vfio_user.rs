@@ -18,7 +18,7 @@ mod memory;
 mod platform;
 
 pub use client::{Client, ClientOptions, DmaCounts, MappedArea, Pending, Region};
-pub use connection::{Connection, Message};
+pub use connection::{Connection, Message, Observer};
 pub use error::ClientError;
 pub use memory::GuestMemory;
 pub use platform::{SocketOptions, SocketPlatform};

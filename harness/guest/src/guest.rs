@@ -39,6 +39,10 @@ pub struct Config {
     pub drivers: Vec<String>,
     /// More files: their paths in the guest, without the leading slash, and contents.
     pub files: Vec<(String, Vec<u8>)>,
+    /// An archive of a user's, compressed or not, below the kit's root file system and the agent.
+    pub initrd: Option<PathBuf>,
+    /// Folders of the host whose content the guest has, and where it has it (`driver`).
+    pub trees: Vec<(PathBuf, String)>,
     /// More of the kernel's command line.
     pub kernel_arguments: Vec<String>,
     /// More of QEMU's command line.
@@ -64,6 +68,8 @@ impl Default for Config {
             programs: Vec::new(),
             modules: Vec::new(),
             drivers: Vec::new(),
+            initrd: None,
+            trees: Vec::new(),
             files: Vec::new(),
             kernel_arguments: Vec::new(),
             qemu_arguments: Vec::new(),

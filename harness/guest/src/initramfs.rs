@@ -22,8 +22,8 @@ const DIRECTORY: u32 = 0o040_755;
 const SYMBOLIC_LINK: u32 = 0o120_777;
 const REGULAR: u32 = 0o100_000;
 
-/// Builds the archive: the kit's root, programs, modules, drivers, the config's files, and `agent` as
-/// the first process.
+/// Builds the archive: the user's if there is one, the kit's root, programs, modules, drivers, the
+/// config's files and folders, and `agent` as the first process.
 pub(crate) fn build(
     kit: &Kit,
     kernel: &Kernel,
@@ -31,21 +31,29 @@ pub(crate) fn build(
     agent: &Path,
 ) -> Result<Vec<u8>, Error> {
     let mut archive = Archive::default();
+    if let Some(initrd) = &config.initrd {
+        // The kernel unpacks one archive after the other, compressed or not, with zeros between;
+        // later ones replace what earlier ones have.
+        archive.bytes = fs::read(initrd).map_err(Error::io(initrd.display().to_string()))?;
+        archive.pad();
+    }
     archive.tree(&kit.root(), "")?;
     for program in &config.programs {
         archive.tree(&kit.program(program), "")?;
     }
     let modules_at = format!("usr/lib/modules/{}", kernel.release());
     archive.directories(&modules_at);
-    for entry in list(&kernel.modules())? {
-        // The indexes that modprobe reads; anything else there is as large as it is unneeded.
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("modules.") {
-            archive.copy(&entry.path(), &format!("{modules_at}/{name}"))?;
+    if let Some(folder) = kernel.modules() {
+        for entry in list(folder)? {
+            // The indexes that modprobe reads; anything else there is as large as it is unneeded.
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("modules.") {
+                archive.copy(&entry.path(), &format!("{modules_at}/{name}"))?;
+            }
         }
-    }
-    for path in modules::closure(kernel, &config.modules)? {
-        archive.copy(&kernel.modules().join(&path), &format!("{modules_at}/{path}"))?;
+        for path in modules::closure(kernel, &config.modules)? {
+            archive.copy(&folder.join(&path), &format!("{modules_at}/{path}"))?;
+        }
     }
     for driver in &config.drivers {
         let file = kit.driver(kernel, driver);
@@ -54,7 +62,11 @@ pub(crate) fn build(
     for (at, content) in &config.files {
         archive.file(at, 0o644, content);
     }
-    archive.agent(agent)?;
+    for (folder, at) in &config.trees {
+        archive.directories(at);
+        archive.tree(folder, at)?;
+    }
+    archive.agent(&kit.root().join("usr/bin/busybox"), agent)?;
     archive.finish()
 }
 
@@ -123,7 +135,9 @@ impl Archive {
     }
 
     /// Adds the agent with its own loader and libraries, apart from the guest's, and `/init`.
-    fn agent(&mut self, program: &Path) -> Result<(), Error> {
+    fn agent(&mut self, shell: &Path, program: &Path) -> Result<(), Error> {
+        // A shell of its own, wherever a user's archive has its own.
+        self.copy(shell, "agent/busybox")?;
         let executable = executable::read(program)?;
         self.file("agent/program", 0o755, &executable.program);
         for library in &executable.libraries {
@@ -137,7 +151,7 @@ impl Archive {
             }
             None => "/agent/program",
         };
-        let script = format!("#!/bin/busybox sh\nexport {AGENT_VARIABLE}=1\nexec {command}\n");
+        let script = format!("#!/agent/busybox sh\nexport {AGENT_VARIABLE}=1\nexec {command}\n");
         self.file("init", 0o755, script.as_bytes());
         Ok(())
     }
@@ -234,12 +248,14 @@ mod tests {
     #[test]
     fn the_agent_is_the_first_process_with_its_own_libraries() {
         let mut archive = Archive::default();
-        archive.agent(&std::env::current_exe().unwrap()).unwrap();
+        let program = std::env::current_exe().unwrap();
+        archive.agent(&program, &program).unwrap();
         let entries = parse(&archive.finish().unwrap());
         let (_, mode, script) = entries.iter().find(|(name, ..)| name == "init").unwrap();
         assert_eq!(*mode, REGULAR | 0o755);
         assert!(
-            script.starts_with(b"#!/bin/busybox sh\nexport UNDERSTUDY_GUEST_AGENT=1\nexec /agent/")
+            script
+                .starts_with(b"#!/agent/busybox sh\nexport UNDERSTUDY_GUEST_AGENT=1\nexec /agent/")
         );
         assert!(entries.iter().any(|(name, ..)| name == "agent/program"));
     }

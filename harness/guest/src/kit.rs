@@ -25,10 +25,12 @@ pub struct Kit {
     kernels: Vec<Kernel>,
 }
 
-/// A stock kernel with its modules.
+/// A kernel with its modules: a stock one of the kit, or a user's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    folder: PathBuf,
+    image: PathBuf,
+    /// The folder that is `/lib/modules/RELEASE` in the guest, if there are modules.
+    modules: Option<PathBuf>,
     suite: String,
     release: String,
 }
@@ -123,7 +125,20 @@ impl Kit {
 }
 
 impl Kernel {
-    /// The Debian suite the kernel came from.
+    /// A user's kernel: a bzImage, and its folder of modules (`/lib/modules/RELEASE`) if it has some.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::Failed`] if it is no bzImage.
+    pub fn of_user(image: &Path, modules: Option<&Path>) -> Result<Self, Error> {
+        let bytes = fs::read(image).map_err(Error::io(image.display().to_string()))?;
+        let release = release_of(&bytes).ok_or_else(|| {
+            Error::failed(format!("{} is no kernel image (bzImage)", image.display()))
+        })?;
+        let (image, modules) = (image.to_owned(), modules.map(Path::to_owned));
+        Ok(Self { image, modules, suite: "user".to_owned(), release })
+    }
+
+    /// The Debian suite the kernel came from; `user` for a user's own.
     pub fn suite(&self) -> &str {
         &self.suite
     }
@@ -140,14 +155,26 @@ impl Kernel {
         (number(0), number(1))
     }
 
-    pub(crate) fn image(&self) -> PathBuf {
-        self.folder.join("vmlinuz")
+    pub(crate) fn image(&self) -> &Path {
+        &self.image
     }
 
     /// The folder that is `/lib/modules/RELEASE` in the guest.
-    pub(crate) fn modules(&self) -> PathBuf {
-        self.folder.join("modules")
+    pub(crate) fn modules(&self) -> Option<&Path> {
+        self.modules.as_deref()
     }
+}
+
+/// The release that a bzImage says it is (kernel documentation, `arch/x86/boot.rst`,
+/// `kernel_version`).
+fn release_of(image: &[u8]) -> Option<String> {
+    if image.get(0x202..0x206)? != b"HdrS" {
+        return None;
+    }
+    let at = u16::from_le_bytes(image.get(0x20e..0x210)?.try_into().ok()?);
+    let text = image.get(usize::from(at) + 0x200..)?;
+    let end = text.iter().take(256).position(|byte| matches!(byte, 0 | b' '))?;
+    String::from_utf8(text.get(..end)?.to_vec()).ok().filter(|release| !release.is_empty())
 }
 
 /// Whether `version` is a release, or a beginning of it that ends where a number does.
@@ -165,7 +192,8 @@ fn read_kernels(folder: &Path) -> Result<Vec<Kernel>, Error> {
         let stamp = entry.path().join("release");
         let release = fs::read_to_string(&stamp).map_err(Error::io(stamp.display().to_string()))?;
         kernels.push(Kernel {
-            folder: entry.path(),
+            image: entry.path().join("vmlinuz"),
+            modules: Some(entry.path().join("modules")),
             suite: entry.file_name().to_string_lossy().into_owned(),
             release: release.trim().to_owned(),
         });
@@ -218,6 +246,18 @@ mod tests {
             let error = kit.select(unknown).unwrap_err();
             assert!(matches!(error, Error::UnknownKernel { .. }), "{unknown}: {error}");
         }
+    }
+
+    #[test]
+    fn a_users_kernel_says_its_release() {
+        let mut image = vec![0; 0x400];
+        image[0x202..0x206].copy_from_slice(b"HdrS");
+        image[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
+        image[0x300..0x310].copy_from_slice(b"6.9.1-mine (me@h");
+        assert_eq!(release_of(&image).as_deref(), Some("6.9.1-mine"));
+        assert_eq!(release_of(&image[..0x204]), None);
+        image[0x202] = 0;
+        assert_eq!(release_of(&image), None);
     }
 
     #[test]

@@ -10,8 +10,9 @@ use crate::kit::Kernel;
 ///
 /// A wanted item is a module's name, or a folder ending in `/` (`kernel/crypto/`) for all in it.
 pub(crate) fn closure(kernel: &Kernel, wanted: &[String]) -> Result<BTreeSet<String>, Error> {
+    let Some(folder) = kernel.modules() else { return Ok(BTreeSet::new()) };
     let read = |name: &str| {
-        let path = kernel.modules().join(name);
+        let path = folder.join(name);
         fs::read_to_string(&path).map_err(Error::io(path.display().to_string()))
     };
     let (dependencies, built_in) = (read("modules.dep")?, read("modules.builtin")?);

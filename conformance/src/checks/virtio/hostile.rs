@@ -227,11 +227,13 @@ fn provoke(ctx: &mut Context<'_>, mut rig: Rig) -> Outcome {
     let before = snapshot(&mut rig)?;
     loop {
         if rig.device.status()? & status::DEVICE_NEEDS_RESET != 0 {
+            crate::log::refused("the ring, with DEVICE_NEEDS_RESET");
             break;
         }
         let mut index = [0; 4];
         rig.platform().dma_read(used.iova, &mut index)?;
         if snapshot(&mut rig)? != before || index[2..] != [0, 0] {
+            crate::log::refused("the buffer, which came back");
             break;
         }
         if rig.platform().now() >= deadline {

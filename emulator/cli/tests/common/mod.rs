@@ -30,7 +30,9 @@ impl Understudy {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_understudy"));
         command.args(arguments).current_dir(self.path("")).stdin(Stdio::null());
-        command.env_remove("RUST_LOG").env_remove("UNDERSTUDY_GUEST_DIR");
+        for name in ["RUST_LOG", "UNDERSTUDY_GUEST_DIR", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"] {
+            command.env_remove(name);
+        }
         command
     }
 

@@ -16,7 +16,7 @@ use understudy_wire::{
 };
 use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
 
-use crate::vfio_user::{ClientError, Connection, GuestMemory, Message};
+use crate::vfio_user::{ClientError, Connection, GuestMemory, Message, Observer};
 
 /// Room for a reply with capabilities, in bytes: enough for thousands of sparse areas.
 const INFO_ARGSZ: u32 = 64 << 10;
@@ -33,6 +33,8 @@ pub struct ClientOptions {
     /// Where it puts the data of DMA_READ replies and expects those of DMA_WRITE:
     /// [`DmaLayout::Early`] imitates QEMU 10.1.
     pub dma_layout: DmaLayout,
+    /// Is shown every message.
+    pub observer: Option<Observer>,
 }
 
 impl Default for ClientOptions {
@@ -41,6 +43,7 @@ impl Default for ClientOptions {
             offer: Offer { write_multiple: true, ..Offer::default() },
             timeout: Duration::from_secs(10),
             dma_layout: DmaLayout::Standard,
+            observer: None,
         }
     }
 }
@@ -143,6 +146,7 @@ impl Client {
     /// # Errors
     /// If the server does not agree.
     pub fn new(mut connection: Connection, options: ClientOptions) -> Result<Self, ClientError> {
+        connection.observe(options.observer);
         let json = options.offer.propose();
         let request = Version { major: version::MAJOR, minor: version::MINOR, json: Some(&json) };
         let mut bytes = Vec::new();

@@ -34,10 +34,30 @@ pub struct Message {
     pub fds: Vec<OwnedFd>,
 }
 
+/// Is shown every message, header included, and whether it was sent. Called on the thread that sends
+/// and receives.
+#[derive(Clone, Copy)]
+pub struct Observer(fn(bool, &[u8]));
+
+impl Observer {
+    /// Calls this function.
+    #[must_use]
+    pub fn new(show: fn(bool, &[u8])) -> Self {
+        Self(show)
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
 /// A connection to a server, below the level of commands.
 #[derive(Debug)]
 pub struct Connection {
     stream: UnixStream,
+    observer: Option<Observer>,
     reader: FrameReader,
     /// Descriptors that belong to the message in which the stream offset falls.
     arrived: VecDeque<(u64, Vec<OwnedFd>)>,
@@ -61,12 +81,18 @@ impl Connection {
     pub fn new(stream: UnixStream) -> Self {
         Self {
             stream,
+            observer: None,
             reader: FrameReader::new(&Limits::default()),
             arrived: VecDeque::new(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
             closed: false,
         }
+    }
+
+    /// Has every message shown to somebody from now on.
+    pub fn observe(&mut self, observer: Option<Observer>) {
+        self.observer = observer;
     }
 
     /// Changes how large a received message may be.
@@ -85,6 +111,9 @@ impl Connection {
         fds: &[BorrowedFd<'_>],
         deadline: Instant,
     ) -> Result<(), ClientError> {
+        if let Some(Observer(show)) = self.observer {
+            show(true, bytes);
+        }
         let mut fds = fds;
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -205,6 +234,9 @@ impl Connection {
             let mut fds = Vec::new();
             while self.arrived.front().is_some_and(|(to, _)| *to <= end) {
                 fds.extend(self.arrived.pop_front().map(|(_, fds)| fds).unwrap_or_default());
+            }
+            if let Some(Observer(show)) = self.observer {
+                show(false, &[&header.to_bytes()[..], &payload].concat());
             }
             self.inbox_bytes += payload.len();
             if self.inbox_bytes > MAX_INBOX {
