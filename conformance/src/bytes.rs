@@ -67,3 +67,12 @@ pub(crate) fn le32(bytes: &[u8], offset: usize) -> u32 {
 pub(crate) fn le64(bytes: &[u8], offset: usize) -> u64 {
     le(bytes, offset, 8)
 }
+
+/// CRC-32 of IEEE 802.3 (RFC 1952 §8), bit by bit.
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc: u32, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            crc >> 1 ^ if crc & 1 == 0 { 0 } else { 0xedb8_8320 }
+        })
+    })
+}

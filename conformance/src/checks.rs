@@ -16,6 +16,7 @@ macro_rules! group {
 pub(crate) use group;
 
 mod pci;
+mod qaic;
 mod qat;
 mod vfio_user;
 mod virtio;
@@ -24,8 +25,14 @@ mod virtio_crypto;
 /// Every check, in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<&'static Check> {
-    let areas =
-        [vfio_user::CHECKS, pci::CHECKS, virtio::CHECKS, virtio_crypto::CHECKS, qat::CHECKS];
+    let areas = [
+        vfio_user::CHECKS,
+        pci::CHECKS,
+        virtio::CHECKS,
+        virtio_crypto::CHECKS,
+        qat::CHECKS,
+        qaic::CHECKS,
+    ];
     areas.into_iter().flatten().copied().flatten().collect()
 }
 

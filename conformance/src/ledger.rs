@@ -16,6 +16,7 @@ const FILES: &[(&str, &str)] = &[
     ("virtio", include_str!("../requirements/virtio.json")),
     ("virtio-crypto", include_str!("../requirements/virtio-crypto.json")),
     ("qat", include_str!("../requirements/qat.json")),
+    ("qaic", include_str!("../requirements/qaic.json")),
     ("driver", include_str!("../requirements/driver.json")),
 ];
 

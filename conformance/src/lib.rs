@@ -5,7 +5,7 @@
 //! nothing more; where a clause leaves a choice, every choice passes.
 //!
 //! - [`Check`]: one requirement with a stable id, its clause, and code that tries it.
-//! - [`checks`]: all of them, by area: `vfio-user`, `pci`, `virtio`, `virtio-crypto`, `qat`.
+//! - [`checks`]: all of them, by area: `vfio-user`, `pci`, `virtio`, `virtio-crypto`, `qat`, `qaic`.
 //! - [`Context`]: a socket and a deadline. Each check attaches for itself, with a client of this
 //!   crate's own (`peer`, `session`) that shares no code with the server under test.
 //!   Virtio devices are driven by `understudy-client`'s drivers (`rig`), written from the

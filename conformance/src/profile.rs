@@ -126,6 +126,7 @@ impl Profile {
             "virtio-crypto" => (self.vendor, self.device) == (0x1af4, 0x1054),
             // Virtual functions of C62x, C3xxx and DH895xCC.
             "qat" => self.vendor == 0x8086 && matches!(self.device, 0x37c9 | 0x19e3 | 0x0443),
+            "qaic" => (self.vendor, self.device) == (0x17cb, 0xa100),
             _ => false,
         }
     }

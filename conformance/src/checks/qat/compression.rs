@@ -5,6 +5,7 @@ use understudy_client::qat::message::{Buffers, Compression, command, compression
 use understudy_client::qat::{CompressionCall, CompressionResult, status};
 
 use super::{PIECES, Qat, len32, pattern, started, succeeded};
+use crate::bytes::crc32;
 use crate::verdict::{expect, expect_bytes, expect_eq, expect_hex};
 use crate::{Check, Context, Outcome, Stop};
 
@@ -91,15 +92,6 @@ pub(super) fn packed(
     let result = compress(driver, command, source, source.len() + source.len() / 8 + 512)?;
     succeeded(&result.response)?;
     Ok(result)
-}
-
-/// RFC 1952 §8, bit by bit.
-pub(super) fn crc32(data: &[u8]) -> u32 {
-    !data.iter().fold(!0, |crc: u32, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            crc >> 1 ^ if crc & 1 == 0 { 0 } else { 0xedb8_8320 }
-        })
-    })
 }
 
 /// RFC 1950 §8.2.

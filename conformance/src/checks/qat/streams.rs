@@ -4,8 +4,9 @@ use understudy_client::platform::Platform;
 use understudy_client::qat::message::{command, compression_flag as flag};
 use understudy_client::qat::{CompressionCall, CompressionResult, status};
 
-use super::compression::{adler32, compress, crc32, decompress, packed, text};
+use super::compression::{adler32, compress, decompress, packed, text};
 use super::{PIECES, pattern, started, succeeded, well_formed};
+use crate::bytes::crc32;
 use crate::verdict::{expect, expect_bytes, expect_eq, expect_hex};
 use crate::{Check, Context, Outcome, Stop};
 

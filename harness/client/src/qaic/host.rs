@@ -74,7 +74,10 @@ pub struct Host<P> {
     contexts: Option<DmaBuffer>,
     channels: BTreeMap<u8, Channel>,
     received: BTreeMap<u8, VecDeque<Received>>,
-    completion: Option<u8>,
+    /// Of the last command that was done: its address, and the code.
+    completion: Option<(u64, u8)>,
+    /// Every event since MHI was set up, as it lay in the ring.
+    pub events_seen: Vec<[u8; 16]>,
     /// Last state that an event told.
     pub state: u8,
     /// Last environment that an event told.
@@ -98,6 +101,7 @@ impl<P: Platform> Host<P> {
             channels: BTreeMap::new(),
             received: BTreeMap::new(),
             completion: None,
+            events_seen: Vec::new(),
             state: 0,
             environment: None,
         })
@@ -251,6 +255,7 @@ impl<P: Platform> Host<P> {
         memory.extend(self.contexts.take());
         memory.into_iter().for_each(|buffer| self.platform.dma_free(buffer));
         self.received.clear();
+        self.events_seen.clear();
         self.state = 0;
         self.environment = None;
     }
@@ -266,7 +271,11 @@ impl<P: Platform> Host<P> {
         self.boot_write(mhi::INTVEC, 0)
     }
 
-    fn take_events(&mut self) -> Result<(), DriverError> {
+    /// Takes the events that are there, and gives their places back to the device.
+    ///
+    /// # Errors
+    /// What is wrong with them, or if an access fails.
+    pub fn take_events(&mut self) -> Result<(), DriverError> {
         let Some(mut ring) = self.events.take() else { return Ok(()) };
         let result = self.take_from(&mut ring);
         self.events = Some(ring);
@@ -299,11 +308,12 @@ impl<P: Platform> Host<P> {
 
     fn event(&mut self, event: &[u8; 16]) -> Result<(), DriverError> {
         let address = u64::from_le_bytes(*event.first_chunk().unwrap_or(&[0; 8]));
+        self.events_seen.push(*event);
         let (len, code) = (u16::from_le_bytes([event[8], event[9]]), event[11]);
         match event[14] {
             STATE_CHANGE => self.state = code,
             ENVIRONMENT => self.environment = Some(code),
-            COMMAND_COMPLETION => self.completion = Some(code),
+            COMMAND_COMPLETION => self.completion = Some((address, code)),
             TRANSFER_EVENT => return self.transferred(event[15], address, code, len),
             _ => return Err(DriverError::Missing("known event")),
         }
@@ -344,24 +354,45 @@ impl<P: Platform> Host<P> {
         Ok(())
     }
 
-    /// Sends a command about a channel and waits for its completion code.
+    /// Puts a command about a channel into its ring without telling the device. Its address.
     ///
     /// # Errors
-    /// [`DriverError::Timeout`].
-    pub fn command(&mut self, kind: u8, channel: u8) -> Result<u8, DriverError> {
+    /// If MHI is not set up, or memory cannot be accessed.
+    pub fn put_command(&mut self, kind: u8, channel: u8) -> Result<u64, DriverError> {
         let Some(ring) = &mut self.commands else { return Err(DriverError::NeedsReset) };
         let mut element = [0; 16];
         (element[14], element[15]) = (kind, channel);
         let at = ring.at(ring.wp);
         ring.wp = ring.next(ring.wp);
-        let (context, wp) = (ring.context, ring.at(ring.wp));
         self.platform.dma_write(at, &element)?;
+        Ok(at)
+    }
+
+    /// Rings the doorbell of the command ring.
+    ///
+    /// # Errors
+    /// If MHI is not set up, or an access fails.
+    pub fn ring_commands(&mut self) -> Result<(), DriverError> {
+        let Some(ring) = &self.commands else { return Err(DriverError::NeedsReset) };
+        let (context, wp) = (ring.context, ring.at(ring.wp));
         self.platform.dma_write(context + 36, &wp.to_le_bytes())?;
         self.platform.fence();
+        self.write_long(mhi::CRDB, wp)
+    }
+
+    /// Sends a command about a channel and waits for its completion code.
+    ///
+    /// # Errors
+    /// [`DriverError::Timeout`]; [`DriverError::Missing`] if another command was completed.
+    pub fn command(&mut self, kind: u8, channel: u8) -> Result<u8, DriverError> {
+        let sent = self.put_command(kind, channel)?;
         self.completion = None;
-        self.write_long(mhi::CRDB, wp)?;
+        self.ring_commands()?;
         self.wait("a command", |it| Ok(it.completion.is_some()))?;
-        Ok(self.completion.take().unwrap_or(0))
+        match self.completion.take() {
+            Some((address, code)) if address == sent => Ok(code),
+            _ => Err(DriverError::Missing("completion of the command that was sent")),
+        }
     }
 
     /// Starts a channel with a ring of its own. Its completion code.
