@@ -8,7 +8,8 @@
 //! - [`Network`]: a loaded network. Inputs and outputs are bytes, little-endian, row-major.
 //! - [`pack`]: writes a container around an ONNX model. [`segments`], [`program`]: reads one.
 //! - [`Limits`]: how large a network may be.
-//! - `scan` and `check` refuse models before `tract` sees them, `guard` while it works out shapes.
+//! - `scan` and `check` refuse models before `tract` sees them, `guard` while it works out shapes,
+//!   `doubts` those that it would compute wrongly.
 //!
 //! A container comes from a guest and is hostile: whatever is in it, loading ends in a network or
 //! in a [`LoadError`], within the limits. Results depend on nothing but container and inputs.
@@ -21,6 +22,7 @@
 
 mod check;
 mod container;
+mod doubts;
 mod error;
 mod guard;
 mod limits;

@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::infer::InferenceModel;
 use tract_onnx::tract_hir::internal::{Cost, TVec};
 
 use crate::limits::within;
-use crate::{Limits, LoadError, RunError, check, container, guard, scan};
+use crate::{Limits, LoadError, RunError, check, container, doubts, guard, scan};
 
 /// Type of a tensor's elements. All are little-endian.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,6 +177,7 @@ fn prepare(onnx: &[u8], limits: &Limits) -> Result<Network, LoadError> {
         .proto_model_for_read(&mut bytes)
         .map_err(|error| LoadError::Malformed(told(&error)))?;
     check::check(&proto, limits)?;
+    proto.graph.as_ref().map_or(Ok(()), doubts::written)?;
     let unsupported = |error| LoadError::Unsupported(told(&error));
     let model = framework.model_for_proto_model(&proto).map_err(unsupported)?;
     let names = |model: &InferenceModel| -> (Vec<String>, Vec<String>) {
@@ -200,6 +201,7 @@ fn typed(mut model: InferenceModel, limits: &Limits) -> Result<TypedModel, LoadE
     guard::analyse(&mut model, limits.tensor_bytes).map_err(unsupported)?;
     let typed = model.into_typed().map_err(unsupported)?;
     bounded(&typed, limits)?;
+    doubts::typed(&typed)?;
     Ok(typed)
 }
 
