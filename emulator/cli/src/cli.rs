@@ -112,6 +112,9 @@ Examples:
   understudy guest virtio-crypto
   understudy guest virtio-crypto --kernel 6.12 --scenario ecryptfs
   understudy guest virtio-crypto --list
+  understudy guest qat --kernel 6.12 --scenario driver --faults fixtures/faults/qat/completion-lost.json
+  understudy guest qat --kernel 6.12 --reactions fixtures/faults/qat
+      What the stock driver does when things go wrong, as a table.
   understudy guest virtio-crypto --kernel 6.12 --compare 5
       How long requests take on our device and on QEMU's own, by turns.")]
     Guest(GuestArgs),
@@ -128,7 +131,7 @@ Examples:
         after_help = "\
 Examples:
   understudy faults list qat
-  understudy faults check fixtures/faults/lost-then-removed.json
+  understudy faults check fixtures/faults/virtio-crypto/then-removed.json
   understudy faults inject --socket /tmp/crypto.sock --fault completion-lost,nth=3
   understudy faults show --socket /tmp/crypto.sock
   understudy faults clear --socket /tmp/crypto.sock
@@ -146,7 +149,7 @@ Examples:
 Examples:
   understudy simulate virtio-crypto --seeds 10000
   understudy simulate qat --seeds 1 --seed 4711
-  understudy simulate qat --plan fixtures/faults/lost-then-removed.json
+  understudy simulate virtio-crypto --plan fixtures/faults/virtio-crypto/then-removed.json
   understudy simulate qaic --bug model-flips-bit
       Plants a bug in the model, to see that it is found.
   understudy simulate --replay target/understudy-findings/qat-17.json
@@ -639,6 +642,14 @@ pub(crate) struct GuestArgs {
     /// Where all random contents start.
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     pub(crate) seed: u64,
+
+    #[command(flatten)]
+    pub(crate) faults: FaultArgs,
+
+    /// Run no scenario; see what the driver does with the faults of this plan, or of each plan in
+    /// this folder, and print it as a table.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["scenario", "list", "compare", "fault", "faults"])]
+    pub(crate) reactions: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) trace: TraceArgs,

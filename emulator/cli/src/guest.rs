@@ -23,7 +23,7 @@ use understudy_trace::{TracedFunction, WatchReport};
 use crate::cli::{GuestArgs, TraceArgs};
 use crate::failure::{Failure, Outcome};
 use crate::trace::Tracing;
-use crate::{compare, host, networks, print, trace};
+use crate::{compare, host, networks, print, reactions, trace};
 
 pub(crate) fn run(args: &GuestArgs) -> Outcome {
     let device = host::device(&args.device)?;
@@ -37,6 +37,10 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
     let kernels = kit.select(&args.kernel).map_err(|error| {
         Failure::usage(error, "--kernel", "a version, a release, a suite, or all")
     })?;
+    if let Some(path) = &args.reactions {
+        return reactions::run(device, &kit, &kernels, path, args.timeout);
+    }
+    let plan = args.faults.plan()?;
     if let Some(rounds) = args.compare {
         return compare::run(device, &kit, &kernels, rounds, args.timeout);
     }
@@ -47,7 +51,7 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
             let name = format!("{}-{}", kernel.release(), scenario.id);
             let traced =
                 Traced { args: Some(args.trace.clone()), monitor: !args.no_monitor, name, many };
-            let mut devices = Served::new(device).traced(traced);
+            let mut devices = Served::new(device).faulty(plan.clone()).traced(traced);
             let spinner = spinner(&format!("{} on {}", scenario.id, kernel.release()));
             let report = scenario.run(&kit, kernel, args.seed, &mut devices);
             spinner.finish_and_clear();
@@ -179,6 +183,15 @@ impl Served {
             traced: Traced::default(),
             tracing: Vec::new(),
         }
+    }
+
+    pub(crate) fn device(&self) -> &'static Device {
+        self.device
+    }
+
+    /// The first device's server.
+    pub(crate) fn server(&self) -> Option<&DeviceServer> {
+        self.servers.first()
     }
 
     /// The same, recorded and watched as asked for.

@@ -34,6 +34,7 @@ mod inspect;
 mod mutants;
 mod networks;
 mod qaic;
+mod reactions;
 mod replay;
 mod requirements;
 mod schema;

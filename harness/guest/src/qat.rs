@@ -7,7 +7,7 @@ use crate::protocol::{Reason, Shape, Task};
 use crate::scenario::{Action, For, Scenario, Step, Wanted, Work};
 
 /// What `intel_qat` registers for a function of the second generation.
-const DRIVERS: [&str; 9] = [
+pub const DRIVERS: [&str; 9] = [
     "qat_aes_cbc",
     "qat_aes_ctr",
     "qat_aes_xts",

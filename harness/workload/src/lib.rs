@@ -7,6 +7,7 @@
 //!   [`Run::hash`], always.
 //! - [`shrink`]: the smallest case found that fails in the same way.
 //! - [`planted`]: bugs planted in models and drivers, to see that they are found.
+//! - [`probe`]: one request after the other, to show what a fault does and when.
 //!
 //! # What must hold
 //! While faults happen: what a driver gets is right, unless a fault that fired explains it
@@ -34,6 +35,7 @@ mod devices;
 mod excuse;
 mod generate;
 pub mod planted;
+pub mod probe;
 mod run;
 mod shrink;
 mod watch;

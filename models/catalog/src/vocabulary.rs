@@ -136,5 +136,15 @@ pub(crate) const QAIC: Vocabulary = Vocabulary {
     ],
     reset: None,
     features: None,
-    refused: &[("feature-missing", "the device has no feature bits")],
+    refused: &[
+        ("feature-missing", "the device has no feature bits"),
+        (
+            "corrupt-output",
+            "transfers of the DMA bridge belong to no completion; dma-partial and dma-stale spoil them",
+        ),
+        (
+            "completion-before-data",
+            "transfers of the DMA bridge belong to no completion; completion-late delays responses",
+        ),
+    ],
 };
