@@ -182,6 +182,9 @@ fn appears(
 /// A status that tells of a failure, and of this one.
 fn is_status(what: &str, word: u32, wanted: i32) -> Result<(), Stop> {
     let found = word.cast_signed();
+    if found != 0 {
+        crate::log::refused(format!("{what}, with status {found}"));
+    }
     expect(found == wanted, &format!("{what}: status {wanted}"), || found.to_string())
 }
 

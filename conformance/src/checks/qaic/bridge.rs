@@ -311,6 +311,7 @@ fn fails(ctx: &Context<'_>, bad: Bad) -> Outcome {
             card.wait_response(&active).map_err(|error| Stop::from(error).during(what))?;
         expect_eq("the id", &id, &9)?;
         expect(status != 0, &format!("{what}: a failure"), || "success".into())?;
+        crate::log::refused(format!("{what}, with status {status}"));
         run(&mut card, &active, &[good]).map_err(|stop| stop.during(&format!("after {what}")))?;
     }
     doubles(&mut card, &active)

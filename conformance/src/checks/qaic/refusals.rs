@@ -28,6 +28,7 @@ fn refused(card: &mut Card, what: &str, program: &[u8], wanted: &[i32]) -> Outco
     match card.load(USER, program, 1 << 20, 64)? {
         Ok(_) => Err(Stop::fail(format!("{what}: a refusal"), "success")),
         Err(found) => {
+            crate::log::refused(format!("{what}, with status {found}"));
             expect(wanted.contains(&found), &format!("{what}: status {wanted:?}"), || {
                 found.to_string()
             })?;

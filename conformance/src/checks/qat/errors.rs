@@ -43,6 +43,7 @@ const NOWHERE: u64 = 0x10;
 fn refused(driver: &mut Qat, pair: u16, response: &Response, bit: u8, what: &str) -> Outcome {
     super::well_formed(response).map_err(|stop| stop.during(what))?;
     expect_hex(&format!("{what}: the status"), response.status() & bit, bit)?;
+    crate::log::refused(format!("{what}, with status {:#x}", response.status()));
     works(driver, pair).map_err(|stop| stop.during(&format!("after {what}")))
 }
 

@@ -65,11 +65,11 @@ pub(super) fn fails(
 ) -> Outcome {
     match call(driver, function, operands, results)? {
         Ok(_) => Err(Stop::fail(format!("{what}: a failure"), "success")),
-        Err((found, _)) => expect_hex(
-            &format!("{what}: the status"),
-            found & status::PUBLIC_KEY,
-            status::PUBLIC_KEY,
-        ),
+        Err((found, _)) => {
+            crate::log::refused(format!("{what}, with status {found:#x}"));
+            let bits = found & status::PUBLIC_KEY;
+            expect_hex(&format!("{what}: the status"), bits, status::PUBLIC_KEY)
+        }
     }
 }
 

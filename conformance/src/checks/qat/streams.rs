@@ -99,6 +99,7 @@ fn failed(found: &CompressionResult, codes: &[i8]) -> Outcome {
     let bits = found.response.status();
     expect_hex("the status", bits & status::COMPRESSION, status::COMPRESSION)?;
     let code = found.response.error();
+    crate::log::refused(format!("a stream, with error code {code}"));
     expect(codes.contains(&code), &format!("one of the error codes {codes:?}"), || code.to_string())
 }
 
