@@ -17,19 +17,29 @@ pub struct Context<'a> {
     pub(crate) profile: &'a Profile,
     deadline: Instant,
     seed: u64,
+    restarts: bool,
 }
+
+/// How often a client attaches to a server that may be about to end.
+const ATTEMPTS: u32 = 20;
 
 impl<'a> Context<'a> {
     /// For a check that starts now and may take `limit`.
     #[must_use]
     pub fn new(socket: &'a Path, profile: &'a Profile, limit: Duration) -> Self {
-        Self { socket, profile, deadline: Instant::now() + limit, seed: 1 }
+        Self { socket, profile, deadline: Instant::now() + limit, seed: 1, restarts: false }
     }
 
     /// With another start for random contents.
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         Self { seed, ..self }
+    }
+
+    /// For a server that may end with its client, and is then started again.
+    #[must_use]
+    pub(crate) fn of_server_that_restarts(self, restarts: bool) -> Self {
+        Self { restarts, ..self }
     }
 
     /// Where random contents start.
@@ -60,7 +70,19 @@ impl<'a> Context<'a> {
 
     /// A client with a negotiated version.
     pub(crate) fn attach(&self) -> Result<Session, Stop> {
-        Session::start(self.connect()?, self.deadline).map_err(|stop| stop.during("attaching"))
+        let attach = || Session::start(self.connect()?, self.deadline);
+        let mut result = attach();
+        // A server that is ending may still have taken the connection.
+        for _ in 0..if self.restarts { ATTEMPTS } else { 0 } {
+            match &result {
+                Err(Stop::Fail { seen, .. }) if seen.contains("connection closed") => {
+                    std::thread::sleep(Duration::from_millis(20));
+                    result = attach();
+                }
+                _ => break,
+            }
+        }
+        result.map_err(|stop| stop.during("attaching"))
     }
 
     /// Fails the check unless a new client can attach and use the device.

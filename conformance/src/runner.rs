@@ -19,6 +19,15 @@ pub trait Target {
     /// Where its server listens.
     fn socket(&self) -> &Path;
 
+    /// Waits until the next client can attach, where a server ends with its client and is started
+    /// again. Called before each check.
+    fn settle(&mut self) {}
+
+    /// Whether the server may be about to end, and to be started again, when a client attaches.
+    fn restarts(&self) -> bool {
+        false
+    }
+
     /// Puts a new device at the socket in place of one that has stopped answering.
     ///
     /// # Errors
@@ -204,7 +213,9 @@ impl Run<'_> {
         let verdict = match &self.gone {
             Some(why) => Verdict::Skipped { reason: format!("there is no device: {why}") },
             None => {
-                let context = Context::new(target.socket(), profile, self.settings.limit);
+                target.settle();
+                let context = Context::new(target.socket(), profile, self.settings.limit)
+                    .of_server_that_restarts(target.restarts());
                 log::start();
                 (check.run)(&mut context.with_seed(self.seed(round)))
                     .map_or_else(Verdict::from, |()| Verdict::Pass)

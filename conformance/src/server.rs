@@ -2,17 +2,23 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::Target;
 
 /// How often it is asked whether the server still runs.
-const LOOK: Duration = Duration::from_millis(10);
+const LOOK: Duration = Duration::from_millis(5);
+/// How long a server that ends with its client may take to do so, and how often in a row it may not
+/// before it is taken for one that goes on.
+const PATIENCE: Duration = Duration::from_millis(250);
+const TRIES: u32 = 3;
+/// How long a new one may take to listen.
+const START: Duration = Duration::from_secs(5);
 
 /// A server that a command starts. It is started again whenever it ends: some servers end with
 /// their client, some die of one, and one that hangs is killed.
@@ -22,6 +28,10 @@ pub struct Started {
     path: PathBuf,
     running: Arc<Running>,
     keeper: Option<JoinHandle<()>>,
+    /// Starts that were known of when a client last attached.
+    seen: u64,
+    /// Times that it is still waited for to end with its client.
+    tries: u32,
 }
 
 #[derive(Debug)]
@@ -30,6 +40,8 @@ struct Running {
     socket: PathBuf,
     child: Mutex<Child>,
     stop: AtomicBool,
+    /// How often it was started again.
+    starts: AtomicU64,
 }
 
 impl Started {
@@ -45,11 +57,24 @@ impl Started {
             socket: path.to_owned(),
             child,
             stop: AtomicBool::new(false),
+            starts: AtomicU64::new(0),
         });
         let keep = Arc::clone(&running);
         let keeper = thread::Builder::new().name("server".into()).spawn(move || keep.keep())?;
         let (name, path) = (name.to_owned(), path.to_owned());
-        Ok(Self { name, path, running, keeper: Some(keeper) })
+        let started = Self { name, path, running, keeper: Some(keeper), seen: 0, tries: TRIES };
+        started.listening();
+        Ok(started)
+    }
+}
+
+impl Started {
+    /// Waits until there is a socket.
+    fn listening(&self) {
+        let end = Instant::now() + START;
+        while !self.path.exists() && Instant::now() < end {
+            thread::sleep(LOOK);
+        }
     }
 }
 
@@ -62,6 +87,7 @@ impl Running {
                 && let Ok(new) = spawn(&self.command, &self.socket)
             {
                 *child = new;
+                self.starts.fetch_add(1, Ordering::SeqCst);
             }
             drop(child);
             thread::sleep(LOOK);
@@ -96,6 +122,29 @@ impl Target for Started {
 
     fn socket(&self) -> &Path {
         &self.path
+    }
+
+    fn settle(&mut self) {
+        let now = || self.running.starts.load(Ordering::SeqCst);
+        let end = Instant::now() + PATIENCE;
+        // It has outlived its clients a few times: it will again, or is started again when it dies.
+        while self.tries > 0 && now() == self.seen && Instant::now() < end {
+            thread::sleep(LOOK);
+        }
+        let starts = now();
+        if starts == self.seen {
+            self.tries = self.tries.saturating_sub(1);
+            return;
+        }
+        if self.tries > 0 {
+            self.tries = TRIES;
+        }
+        self.seen = starts;
+        self.listening();
+    }
+
+    fn restarts(&self) -> bool {
+        true
     }
 
     fn replace(&mut self) -> Result<(), String> {
