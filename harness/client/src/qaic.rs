@@ -10,9 +10,11 @@
 
 mod driver;
 mod host;
+mod request;
 
-pub use driver::{Activation, Driver, Options, Request, Transaction, sem};
+pub use driver::{Driver, Options};
 pub use host::{Host, Received};
+pub use request::{Activation, Request, Transaction, sem};
 
 /// Offsets in BAR 0.
 pub mod mhi {

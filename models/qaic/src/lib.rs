@@ -22,7 +22,8 @@
 //! - NNC reservations (resource groups, activations, channels), activation states, device
 //!   configuration: `UNDEFINED_REQUEST`. CRCs within commands are not looked at.
 //! - Linked-list transfers of the DMA bridge, whose format is not published: refused.
-//! - BHIe and ramdumps; MHI power states M1 and M3_FAST; event moderation; bandwidth requests.
+//! - BHIe and ramdumps; the dump of a crashed workload (SSR): its events come, its data does not.
+//! - MHI power states M1 and M3_FAST; event moderation; bandwidth requests.
 //! - DIAG, QDSS, TELEMETRY and DEBUG channels: they open, take messages and say nothing. STATUS
 //!   never reports a RAS event, as the model has no errors to correct.
 //! - Temperatures, power and frequencies: 0.
