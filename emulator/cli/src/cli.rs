@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -629,6 +630,10 @@ pub(crate) struct GuestArgs {
     /// List the scenarios, and run none.
     #[arg(long)]
     pub(crate) list: bool,
+
+    /// How many guests run at a time.
+    #[arg(long, value_name = "NUMBER", default_value = "1")]
+    pub(crate) jobs: NonZeroUsize,
 
     /// Run no scenario; time requests on our device and on QEMU's own, in so many guests each.
     #[arg(long, value_name = "ROUNDS", conflicts_with_all = ["scenario", "list"],

@@ -1,12 +1,17 @@
 //! `understudy guest`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
-use indicatif::ProgressBar;
+use indicatif::{MultiProgress, ProgressBar};
 use serde_json::Value;
 use understudy_catalog::Device;
 use understudy_device::{
@@ -15,7 +20,7 @@ use understudy_device::{
 };
 use understudy_faults::Plan;
 use understudy_guest::{
-    Attachment, Devices, Error, Guest, Kit, Scenario, Wanted, qaic, qat, virtio_crypto,
+    Attachment, Devices, Error, Guest, Kernel, Kit, Scenario, Wanted, qaic, qat, virtio_crypto,
 };
 use understudy_server::{DeviceServer, Options};
 use understudy_trace::{TracedFunction, WatchReport};
@@ -44,28 +49,71 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
     if let Some(rounds) = args.compare {
         return compare::run(device, &kit, &kernels, rounds, args.timeout);
     }
+    let runs: Vec<(&Kernel, &Scenario)> = kernels
+        .into_iter()
+        .flat_map(|kernel| scenarios.iter().map(move |scenario| (kernel, scenario)))
+        .collect();
+    let bars = MultiProgress::new();
+    let one = |&(kernel, scenario): &(&Kernel, &Scenario)| {
+        let name = format!("{}-{}", kernel.release(), scenario.id);
+        let many = runs.len() > 1;
+        let traced =
+            Traced { args: Some(args.trace.clone()), monitor: !args.no_monitor, name, many };
+        let mut devices = Served::new(device).faulty(plan.clone()).traced(traced);
+        let spinner = bars.add(spinner(&format!("{} on {}", scenario.id, kernel.release())));
+        let report = scenario.run(&kit, kernel, args.seed, &mut devices);
+        spinner.finish_and_clear();
+        let evidence = devices.evidence();
+        (report.passed(), format!("{report}{evidence}{}", devices.finish()))
+    };
     let (mut passed, mut failed) = (0, 0);
-    let many = kernels.len() * scenarios.len() > 1;
-    for kernel in kernels {
-        for scenario in &scenarios {
-            let name = format!("{}-{}", kernel.release(), scenario.id);
-            let traced =
-                Traced { args: Some(args.trace.clone()), monitor: !args.no_monitor, name, many };
-            let mut devices = Served::new(device).faulty(plan.clone()).traced(traced);
-            let spinner = spinner(&format!("{} on {}", scenario.id, kernel.release()));
-            let report = scenario.run(&kit, kernel, args.seed, &mut devices);
-            spinner.finish_and_clear();
-            let evidence = devices.evidence();
-            print(&format!("{report}{evidence}{}", devices.finish()))?;
-            if report.passed() {
-                passed += 1;
-            } else {
-                failed += 1;
-            }
+    in_order(&runs, args.jobs, one, |(pass, text)| {
+        if pass {
+            passed += 1;
+        } else {
+            failed += 1;
         }
-    }
+        print(&text).map(drop)
+    })?;
     print(&format!("{} on {}: {passed} passed, {failed} failed\n", device.name, args.kernel))?;
     Ok(failed == 0 && passed > 0)
+}
+
+/// Does `work` on each of the items, `jobs` at a time, and `tell`s of each in their order, as soon
+/// as that is known.
+fn in_order<T: Sync, R: Send>(
+    items: &[T],
+    jobs: NonZeroUsize,
+    work: impl Fn(&T) -> R + Sync,
+    mut tell: impl FnMut(R) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let next = AtomicUsize::new(0);
+    let (sender, done) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..jobs.get().min(items.len()) {
+            let (sender, next, work) = (sender.clone(), &next, &work);
+            scope.spawn(move || {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(index) else { break };
+                    // Nobody listens any more once output has failed.
+                    if sender.send((index, work(item))).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let (mut early, mut due) = (BTreeMap::new(), 0);
+        for (index, result) in done {
+            early.insert(index, result);
+            while let Some(result) = early.remove(&due) {
+                tell(result)?;
+                due += 1;
+            }
+        }
+        Ok(())
+    })
 }
 
 /// On a terminal only: indicatif draws nothing elsewhere.
@@ -374,4 +422,32 @@ fn operations(device: &Device, state: &State) -> u64 {
     let counts = |name: &str| counts.iter().any(|end| name.ends_with(end));
     let requests = state.counters.iter().filter(|counter| counts(&counter.name));
     requests.map(|counter| counter.value).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_told_in_order_whatever_ends_first() {
+        let (first, last) = mpsc::channel();
+        let last = std::sync::Mutex::new(last);
+        let mut told = Vec::new();
+        let work = |item: &u32| {
+            // The first item ends only after the second.
+            if *item == 0 {
+                last.lock().ok().and_then(|last| last.recv().ok());
+            } else if *item == 1 {
+                first.send(()).ok();
+            }
+            *item
+        };
+        let jobs = NonZeroUsize::MIN.saturating_add(1);
+        in_order(&[0, 1, 2, 3], jobs, work, |item| {
+            told.push(item);
+            Ok(())
+        })
+        .ok();
+        assert_eq!(told, [0, 1, 2, 3]);
+    }
 }
