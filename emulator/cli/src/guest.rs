@@ -317,7 +317,11 @@ impl Devices for Served {
         };
         for index in 0..wanted.count {
             let socket = folder.path().join(format!("{index}.sock"));
-            let model = self.device.build(parameters.clone()).map_err(|error| error.to_string())?;
+            let of_this = match &parameters {
+                Value::Array(each) => each.get(index).cloned().unwrap_or_default(),
+                all => all.clone(),
+            };
+            let model = self.device.build(of_this).map_err(|error| error.to_string())?;
             let model = if wanted.msix { model } else { WithoutMsix::wrap(model) };
             let mut function = host::function(self.device, model, self.plan.as_ref())
                 .map_err(|error| error.to_string())?;

@@ -47,8 +47,32 @@ const RELOADS_A_STEP: u64 = 10;
 /// those that allocate memory, so there the kernel's self-tests, IPsec and eCryptfs are the proof.
 const AF_ALG: For = For::Before(7, 2);
 
-/// Where the only function of a guest is.
+/// Where the first function of a guest is.
 const FUNCTION: &str = "0000:01:00.0";
+
+/// What its interrupt is called while the driver uses it.
+const IRQ: &str = "qat_01:00.00";
+
+/// A tunnel besides the first, as the shell sets it up.
+const SECOND_TUNNEL: &str = "ip() { /usr/bin/ip \"$@\"; }
+    ip -n left addr add 192.168.3.1/32 dev lo; ip -n right addr add 192.168.4.1/32 dev lo
+    ip -n left route add 192.168.4.1 via 10.0.0.2 src 192.168.3.1
+    ip -n right route add 192.168.3.1 via 10.0.0.1 src 192.168.4.1
+    key=0x36363636363636363636363636363636
+    for n in left right; do
+        for state in '10.0.0.1 dst 10.0.0.2 proto esp spi 0x201' \
+            '10.0.0.2 dst 10.0.0.1 proto esp spi 0x202'; do
+            ip -n $n xfrm state add src $state reqid 2 mode tunnel \
+                auth-trunc 'hmac(sha256)' $key$(echo $key | cut -c3-) 128 enc 'cbc(aes)' $key
+        done
+    done
+    policy() {
+        ip -n $1 xfrm policy add dir $2 src $3 dst $4 tmpl src $5 dst $6 proto esp reqid 2 mode tunnel
+    }
+    policy left out 192.168.3.1 192.168.4.1 10.0.0.1 10.0.0.2
+    policy left in 192.168.4.1 192.168.3.1 10.0.0.2 10.0.0.1
+    policy right out 192.168.4.1 192.168.3.1 10.0.0.2 10.0.0.1
+    policy right in 192.168.3.1 192.168.4.1 10.0.0.1 10.0.0.2";
 
 /// What DPDK needs to find and use the function.
 const DPDK_DRIVERS: [&str; 4] = ["mempool_ring", "bus_pci", "common_qat", "bus_vdev"];
@@ -71,6 +95,7 @@ pub fn scenarios(seed: u64) -> Vec<Scenario> {
         suite.zswap(),
         suite.reset(),
         suite.restart(),
+        suite.restart_load(),
     ];
     all.extend(suite.parts());
     all.extend(suite.mailboxes());
@@ -185,7 +210,7 @@ impl Suite {
     }
 
     /// At rest, after work: Linux tears its rings down whether or not transforms are left that use
-    /// them, and crashes when these are used again. The tests of `models/qat` do it under load.
+    /// them, and crashes when these are used again.
     fn restart(&self) -> Scenario {
         let mut steps = vec![load("load", &[MODULE]), registered("self-tests", &DRIVERS)];
         steps.extend(self.tunnel("aes", "hmac(sha256)", 128));
@@ -203,6 +228,80 @@ impl Suite {
                 ..ONE
             },
             ..scenario("restart", "the physical function announces a restart", steps)
+        }
+    }
+
+    /// One function restarts while the other is under load, which is as far as Linux goes: the
+    /// transforms that it gave to the first are gone by then. The tests of `models/qat` restart a
+    /// function that is itself under load.
+    fn restart_load(&self) -> Scenario {
+        // The driver gets the second function first, so that the tunnel's transforms are there.
+        let hold = format!("echo none > /sys/bus/pci/devices/{FUNCTION}/driver_override");
+        let release = format!(
+            "set -e
+            echo > /sys/bus/pci/devices/{FUNCTION}/driver_override
+            echo {FUNCTION} > /sys/bus/pci/drivers_probe
+            ls -d /sys/bus/pci/drivers/c6xxvf/{FUNCTION}"
+        );
+        let begins = "for i in 1 2 3 4; do
+                nsenter --net=/run/netns/left ping -q -i 0.02 -c 1500 -W 5 -s 1300 \\
+                    -I 192.168.1.1 192.168.2.1 > /tmp/load.$i 2>&1 &
+            done";
+        // Each of the new transforms goes to the function that has fewer.
+        let first_works = format!(
+            "set -e
+            before=$(cat /sys/module/{CORE}/refcnt)
+            {SECOND_TUNNEL}
+            nsenter --net=/run/netns/left ping -q -c 20 -A -W 5 -s 1300 -I 192.168.3.1 192.168.4.1
+            for n in left right; do
+                /usr/bin/ip -n $n xfrm state deleteall reqid 2
+            done
+            until [ $(cat /sys/module/{CORE}/refcnt) = $before ]; do sleep 0.1; done"
+        );
+        let goes = format!("while grep -q {IRQ} /proc/interrupts; do sleep 0.1; done");
+        // What went into the tunnel at one end came out at the other. The program itself may lose
+        // packets, which pile up in its socket.
+        let ends = "packets() {
+                /usr/bin/ip -n $1 -s xfrm state list spi $2 |
+                    awk '/lifetime current/ { getline; print $2 }'
+            }
+            while [ $(cat /tmp/load.* | grep -c 'packets transmitted') != 4 ]; do sleep 0.1; done
+            for end in left:0x101 right:0x101 left:0x102 right:0x102; do
+                count=$(packets ${end%:*} ${end#*:})
+                echo $end $count
+                [ $count = '6000(packets)' ] || exit 1
+            done";
+        let again = format!(
+            "set -e
+            echo {FUNCTION} > /sys/bus/pci/drivers/c6xxvf/unbind
+            echo {FUNCTION} > /sys/bus/pci/drivers/c6xxvf/bind
+            grep {IRQ} /proc/interrupts"
+        );
+        let mut steps = vec![
+            shell("hold-first", &hold),
+            load("load", &[MODULE]),
+            registered("self-tests", &DRIVERS),
+        ];
+        steps.extend(self.tunnel("aes", "hmac(sha256)", 128));
+        steps.extend([
+            shell("load-begins", begins),
+            shell("first-joins", &release),
+            shell("first-works", &first_works).with_work(Work::Each(40)),
+            shell("first-goes", &goes),
+            shell("load-ends", ends).within(Duration::from_secs(180)).with_work(Work::Total(1)),
+            registered("still-there", &DRIVERS),
+            Step::perform("kernel-log", Task::KernelLog),
+            shell("first-again", &again),
+            self.traffic("traffic").with_work(Work::Total(1000)),
+            Step::perform("last-kernel-log", Task::KernelLog),
+        ]);
+        Scenario {
+            devices: Wanted {
+                count: 2,
+                parameters: r#"[{ "restart_after": 1, "restart_delay_ms": 10000 }, {}]"#,
+                ..ONE
+            },
+            ..scenario("restart-load", "a function restarts while another works", steps)
         }
     }
 

@@ -35,7 +35,8 @@ pub struct Wanted {
     pub count: usize,
     /// Whether they have MSI-X; if not, drivers fall back to the interrupt line.
     pub msix: bool,
-    /// The parameters of our models, in JSON. Empty for their defaults.
+    /// The parameters of our models, in JSON: of all, or a list with those of each. Empty for their
+    /// defaults.
     pub parameters: &'static str,
 }
 

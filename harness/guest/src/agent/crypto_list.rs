@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use super::Failure;
 
 /// How long a registration may take: it runs the self-tests, and a plugged device is found late.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// On a busy host 20 seconds were too few.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often the list is read anew; the kernel does not announce changes.
 const INTERVAL: Duration = Duration::from_millis(20);
 
