@@ -1,0 +1,332 @@
+//! What the services cost: requests in process against the engine alone on the same bytes, in the
+//! same run, and requests per second. The ratios of the medians are printed at the end; the goal
+//! is 0.90. Run with `cargo bench -p understudy-qat`.
+
+#[path = "../../../harness/client/benches/virtio_crypto/in_process.rs"]
+mod in_process;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use digest::Update;
+use digest::common::hazmat::SerializableState;
+use in_process::InProcess;
+use understudy_client::Platform;
+use understudy_client::qat::message::{
+    Buffers, Compression, Symmetric, cipher, command, compression_flag, flag, hash, mode,
+};
+use understudy_client::qat::{Content, Driver, Options};
+use understudy_engines::aead::{self, Nonce};
+use understudy_engines::cipher::{Algorithm, Direction, Key};
+use understudy_engines::deflate::{self, Huffman};
+use understudy_engines::hash as digests;
+use understudy_qat::{Parameters, Qat};
+
+const KEY: [u8; 32] = [7; 32];
+const IV: [u8; 16] = [9; 16];
+const TAG_LEN: usize = 16;
+const SYMMETRIC_LEN: usize = 16 << 10;
+const COMPRESSION_LEN: usize = 64 << 10;
+const SMALL_LEN: usize = 64;
+/// Requests in flight when their number is measured.
+const BATCH: usize = 32;
+/// The pair for symmetric requests, and the one for compression.
+const SYMMETRIC: u16 = 2;
+const COMPRESSION: u16 = 6;
+
+/// A request in guest memory, ready to be given to the device again and again.
+struct Bench {
+    driver: Driver<InProcess>,
+    pair: u16,
+    request: Vec<u8>,
+}
+
+impl Bench {
+    fn new(pair: u16) -> anyhow::Result<Self> {
+        let platform = InProcess::new(Box::new(Qat::new(Parameters::default())?))?;
+        let mut driver = Driver::new(platform, Options::default())?;
+        driver.introduce()?;
+        driver.open(pair, 64, 128)?;
+        Ok(Self { driver, pair, request: Vec::new() })
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> anyhow::Result<u64> {
+        let buffer = self.driver.platform.dma_alloc(bytes.len().max(1), 64)?;
+        self.driver.platform.dma_write(buffer.iova, bytes)?;
+        Ok(buffer.iova)
+    }
+
+    /// `len` bytes in place, with room for a digest behind them.
+    fn symmetric(content: &Content, command: u8, flags: u16, len: usize) -> anyhow::Result<Self> {
+        let mut bench = Self::new(SYMMETRIC)?;
+        let descriptor = bench.put(&content.bytes)?;
+        let data = bench.put(&vec![0x5a; len + 64])?;
+        let aad = bench.put(&[0; 16])?;
+        let span = (0, u32::try_from(len)?);
+        let buffer_len = u32::try_from(len + 64)?;
+        let request = Symmetric {
+            command,
+            flags: flags | flag::IV_INLINE,
+            content: descriptor,
+            content_len: content.bytes.len(),
+            control: content.control,
+            buffers: Buffers {
+                opaque: 1,
+                source: data,
+                destination: data,
+                source_len: buffer_len,
+                destination_len: buffer_len,
+                lists: false,
+            },
+            cipher: span,
+            iv: IV,
+            auth: span,
+            aad,
+            aad_len: 16,
+            digest: data + len as u64,
+        };
+        bench.request = request.encode();
+        Ok(bench)
+    }
+
+    /// `source` into a buffer that its output fits into. Returns the output, too.
+    fn compression(command: u8, source: &[u8]) -> anyhow::Result<(Self, Vec<u8>)> {
+        let mut bench = Self::new(COMPRESSION)?;
+        let from = bench.put(source)?;
+        let room = 2 * COMPRESSION_LEN;
+        let to = bench.put(&vec![0; room])?;
+        let request = Compression {
+            command,
+            state: None,
+            depth: 0,
+            buffers: Buffers {
+                opaque: 1,
+                source: from,
+                destination: to,
+                source_len: u32::try_from(source.len())?,
+                destination_len: u32::try_from(room)?,
+                lists: false,
+            },
+            len: u32::try_from(source.len())?,
+            room: u32::try_from(room)?,
+            flags: compression_flag::START
+                | compression_flag::END
+                | compression_flag::FINAL_BLOCK
+                | compression_flag::VERIFY,
+        };
+        bench.request = request.encode();
+        bench.driver.submit(bench.pair, &bench.request)?;
+        let response = bench.driver.wait(bench.pair)?.bytes;
+        let produced = response.get(20..24).and_then(|bytes| bytes.first_chunk());
+        let mut output = vec![0; u32::from_le_bytes(*produced.unwrap_or(&[0; 4])) as usize];
+        bench.driver.platform.dma_read(to, &mut output)?;
+        Ok((bench, output))
+    }
+
+    /// Doorbell to response, `count` requests at a time.
+    fn round_trip(&mut self, count: usize) -> anyhow::Result<()> {
+        for _ in 0..count {
+            self.driver.submit(self.pair, &self.request)?;
+        }
+        for _ in 0..count {
+            let response = self.driver.wait(self.pair)?;
+            // The end of a stream is no failure.
+            ensure!(response.status() & !0x08 == 0, "the device answers {:#x}", response.status());
+        }
+        Ok(())
+    }
+}
+
+fn must<T>(result: anyhow::Result<T>) -> T {
+    result.unwrap_or_else(|error| {
+        eprintln!("{error:#}");
+        std::process::exit(1)
+    })
+}
+
+/// The service and the engine alone, doing the same.
+struct Case {
+    name: &'static str,
+    len: usize,
+    device: Bench,
+    engine: Box<dyn FnMut()>,
+}
+
+fn key(algorithm: Algorithm, len: usize) -> anyhow::Result<Key> {
+    Ok(Key::new(algorithm, KEY.get(..len).unwrap_or_default())?)
+}
+
+fn ciphers(cases: &mut Vec<Case>) -> anyhow::Result<()> {
+    for (name, algorithm, number, key_len, decrypt) in [
+        ("AES-128-CBC encrypt", Algorithm::AesCbc, mode::CBC, 16, false),
+        ("AES-128-CBC decrypt", Algorithm::AesCbc, mode::CBC, 16, true),
+        ("AES-128-XTS encrypt", Algorithm::AesXts, mode::XTS, 32, false),
+        ("AES-128-XTS decrypt", Algorithm::AesXts, mode::XTS, 32, true),
+    ] {
+        let bytes = KEY.get(..key_len).unwrap_or_default();
+        let content = Content::default().cipher(cipher::AES_128, number, decrypt, bytes);
+        let device = Bench::symmetric(&content, command::CIPHER, 0, SYMMETRIC_LEN)?;
+        let (key, mut data) = (key(algorithm, key_len)?, vec![0x5a; SYMMETRIC_LEN]);
+        let direction = if decrypt { Direction::Decrypt } else { Direction::Encrypt };
+        let engine = Box::new(move || {
+            must(key.apply(direction, &IV, black_box(&mut data)).map_err(Into::into));
+        });
+        cases.push(Case { name, len: SYMMETRIC_LEN, device, engine });
+    }
+    Ok(())
+}
+
+fn gcm(cases: &mut Vec<Case>) -> anyhow::Result<()> {
+    let bytes = KEY.get(..16).unwrap_or_default();
+    // The hash key, which the model computes itself, and the length of the associated data.
+    let state = [[0; 16].as_slice(), &[0, 0, 0, 16, 0, 0, 0, 0]].concat();
+    let tag_len = u8::try_from(TAG_LEN)?;
+    let content = Content::default().cipher(cipher::AES_128, mode::CTR, false, bytes).auth(
+        hash::GALOIS_128,
+        1,
+        0,
+        [&[0; 16], &state],
+        tag_len,
+    );
+    let flags = flag::GCM | flag::IV_12_BYTES | flag::RETURN_DIGEST;
+    let device = Bench::symmetric(&content, command::CIPHER_HASH, flags, SYMMETRIC_LEN)?;
+    let key = aead::Key::new(aead::Algorithm::AesGcm, bytes)?;
+    let (mut data, mut tag) = (vec![0x5a; SYMMETRIC_LEN], [0; TAG_LEN]);
+    let engine = Box::new(move || {
+        let nonce = Nonce::Bytes(IV.get(..12).unwrap_or_default());
+        must(key.encrypt(nonce, &[0; 16], black_box(&mut data), &mut tag).map_err(Into::into));
+    });
+    cases.push(Case { name: "AES-128-GCM encrypt", len: SYMMETRIC_LEN, device, engine });
+    Ok(())
+}
+
+/// The state at the start, as the standard writes it.
+fn sha_256_start() -> Vec<u8> {
+    let mut hasher = sha2::Sha256::default();
+    hasher.update(&[]);
+    let serialized = hasher.serialize();
+    let words = serialized.get(..32).unwrap_or_default().chunks_exact(4);
+    words.flat_map(|word| word.iter().rev().copied()).collect()
+}
+
+fn sha_256(cases: &mut Vec<Case>) -> anyhow::Result<()> {
+    let content = Content::default().auth(hash::SHA_256, 0, 0, [&sha_256_start(), &[]], 32);
+    let device = Bench::symmetric(&content, command::AUTH, flag::RETURN_DIGEST, SYMMETRIC_LEN)?;
+    let (data, mut digest) = (vec![0x5a; SYMMETRIC_LEN], [0; 32]);
+    let engine = Box::new(move || {
+        let data = black_box(&data);
+        must(digests::digest(digests::Algorithm::Sha256, data, &mut digest).map_err(Into::into));
+    });
+    cases.push(Case { name: "SHA-256", len: SYMMETRIC_LEN, device, engine });
+    Ok(())
+}
+
+/// Words in no order: about what text compresses to.
+fn text() -> Vec<u8> {
+    let words = ["engine", "ring", "bundle", "mailbox", "of ", "the ", "\n", "7f7f"];
+    let mut seed = 1_u32;
+    let mut text = Vec::new();
+    while text.len() < COMPRESSION_LEN {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        text.extend(words.get((seed >> 29) as usize).map_or("", |word| word).as_bytes());
+    }
+    text.truncate(COMPRESSION_LEN);
+    text
+}
+
+/// With the checksums and the verification that each response tells of.
+fn deflates(cases: &mut Vec<Case>) -> anyhow::Result<()> {
+    let source = text();
+    let mut packed = Vec::new();
+    for (name, command, huffman, level) in [
+        ("deflate static", command::STATIC, Huffman::Fixed, 1),
+        ("deflate dynamic", command::DYNAMIC, Huffman::Dynamic, 2),
+    ] {
+        let (device, output) = Bench::compression(command, &source)?;
+        packed = output;
+        let options = deflate::Options { huffman, level, last: true, verify: true };
+        let source = source.clone();
+        let engine = Box::new(move || {
+            let source = black_box(&source);
+            let room = 2 * COMPRESSION_LEN;
+            must(deflate::compress(source, room, options).map(drop).map_err(Into::into));
+            black_box((deflate::crc32(0, source), deflate::adler32(1, source)));
+        });
+        cases.push(Case { name, len: COMPRESSION_LEN, device, engine });
+    }
+    let (device, _) = Bench::compression(command::DECOMPRESS, &packed)?;
+    let engine = Box::new(move || {
+        let mut output = vec![0; 2 * COMPRESSION_LEN];
+        let inflated = deflate::Inflater::new().inflate(black_box(&packed), &mut output);
+        output.truncate(must(inflated.map_err(Into::into)).produced);
+        black_box((deflate::crc32(0, &output), deflate::adler32(1, &output)));
+    });
+    cases.push(Case { name: "inflate dynamic", len: COMPRESSION_LEN, device, engine });
+    Ok(())
+}
+
+fn cases() -> anyhow::Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    ciphers(&mut cases)?;
+    gcm(&mut cases)?;
+    sha_256(&mut cases)?;
+    deflates(&mut cases)?;
+    Ok(cases)
+}
+
+fn throughput(c: &mut Criterion) {
+    let mut ratios = Vec::new();
+    for Case { name, len, mut device, mut engine } in must(cases()) {
+        let mut group = c.benchmark_group(format!("{} KiB, {name}", len >> 10));
+        group.throughput(Throughput::Bytes(len as u64));
+        group.bench_function("device in process", |b| b.iter(|| must(device.round_trip(1))));
+        group.bench_function("engine alone", |b| b.iter(&mut engine));
+        group.finish();
+        ratios.push((name, ratio(|| must(device.round_trip(1)), engine)));
+    }
+    println!("\nthroughput of the device in process, as a part of the engine's own");
+    println!("  {:20} {:>8} {:>8}", "", "median", "fastest");
+    for (name, [median, fastest]) in ratios {
+        println!("  {name:20} {median:>8.3} {fastest:>8.3}");
+    }
+}
+
+fn requests(c: &mut Criterion) {
+    let mut group = c.benchmark_group("64 B, AES-128-CBC encrypt");
+    let bytes = KEY.get(..16).unwrap_or_default();
+    let content = Content::default().cipher(cipher::AES_128, mode::CBC, false, bytes);
+    let mut bench = must(Bench::symmetric(&content, command::CIPHER, 0, SMALL_LEN));
+    for count in [1, BATCH] {
+        group.throughput(Throughput::Elements(count as u64));
+        let name = format!("{count} in flight");
+        group.bench_function(name, |b| b.iter(|| must(bench.round_trip(count))));
+    }
+    group.finish();
+}
+
+/// Runs both by turns, so that both see the same machine. The goal is about the median; where the
+/// machine is busy with other things, the fastest of many runs says more of what is intrinsic.
+fn ratio(mut device: impl FnMut(), mut engine: impl FnMut()) -> [f64; 2] {
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..400 {
+        let works: [&mut dyn FnMut(); 2] = [&mut device, &mut engine];
+        for (times, work) in times.iter_mut().zip(works) {
+            let start = Instant::now();
+            for _ in 0..4 {
+                work();
+            }
+            times.push(start.elapsed());
+        }
+    }
+    times.iter_mut().for_each(|times| times.sort_unstable());
+    [200, 0].map(|rank| {
+        let [device, engine] =
+            [0, 1].map(|which| times[which].get(rank).map_or(0.0, Duration::as_secs_f64));
+        engine / device
+    })
+}
+
+criterion_group!(benches, throughput, requests);
+criterion_main!(benches);
