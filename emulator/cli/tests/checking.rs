@@ -88,6 +88,18 @@ fn a_server_is_started_and_started_again() {
 }
 
 #[test]
+fn mutants_are_noticed() {
+    let arguments =
+        ["mutants", "virtio-crypto", "--only", "algorithm/cipher/3", "--only", "identity/class"];
+    let done = Understudy::new().run(&arguments);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    assert!(done.stdout.contains("virtio-crypto: 2 of 2 mutants noticed"), "{}", done.stdout);
+    let json = Understudy::new().run(&["mutants", "server", "--only", "undone/reset", "--json"]);
+    let report: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(report[0]["mutants"][0]["noticed_by"], "vfio-user/reset/2");
+}
+
+#[test]
 fn shards_and_formats_are_as_asked_for() {
     let understudy = Understudy::new();
     let mut all = Vec::new();
