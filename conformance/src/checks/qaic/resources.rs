@@ -161,8 +161,9 @@ fn terminate(ctx: &mut Context<'_>) -> Outcome {
         let id = load(&mut card, user, program::DOUBLE_F32)?;
         actives.push((id, activate(&mut card, user, id, 16)?));
     }
-    card.terminate(1)?;
     let (id, gone) = actives[0];
+    doubles(&mut card, &gone)?;
+    card.terminate(1)?;
     expect_hex("a pointer of the channel", card.bridge_read(gone.channel, 4)?, 0)?;
     let status = card.activate(1, id, 16)?;
     expect_eq("activating what is gone", &status.err(), &Some(status::RESOURCE_NOT_FOUND))?;
@@ -172,9 +173,10 @@ fn terminate(ctx: &mut Context<'_>) -> Outcome {
 fn foreign(ctx: &mut Context<'_>) -> Outcome {
     let mut card = booted(ctx)?;
     let id = load(&mut card, 1, program::DOUBLE_F32)?;
-    let active = activate(&mut card, 1, id, 16)?;
     let wanted = status::OPERATION_NOT_PERMITTED;
+    // Before it is in use, which would be a reason of its own.
     is_status("unloading", command(&mut card, 2, &[7, id])?.word(1), wanted)?;
+    let active = activate(&mut card, 1, id, 16)?;
     expect_eq("activating", &card.activate(2, id, 16)?.err(), &Some(wanted))?;
     expect_eq("deactivating", &card.deactivate(2, active)?, &wanted)?;
     doubles(&mut card, &active)
