@@ -454,6 +454,10 @@ pub(crate) struct ReplayArgs {
     /// The recording.
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
+
+    /// Plant a bug in the model, to see that it is found.
+    #[arg(long, value_name = "BUG", value_parser = bug_parser())]
+    pub(crate) bug: Option<Bug>,
 }
 
 #[derive(Debug, Args)]

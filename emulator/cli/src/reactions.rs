@@ -23,6 +23,9 @@ const LOAD_LIMIT: Duration = Duration::from_secs(150);
 /// Plans that are there from the start.
 const PROBE: &str = "probe-";
 
+/// The faults did not happen.
+const NOT_MET: &str = "not met";
+
 /// What is logged when a kernel is unwell.
 const OOPS: [&str; 5] =
     ["Oops", "BUG:", "general protection fault", "Kernel panic", "blocked for more than"];
@@ -64,7 +67,7 @@ pub(crate) fn run(
             let spinner = spinner(&format!("{name} on {}", kernel.release()));
             let row = react(device, kit, kernel, (name, plan), timeout)?;
             spinner.finish_and_clear();
-            all_met &= row.fired > 0;
+            all_met &= row.reaction != NOT_MET;
             print(&row.line())?;
         }
         print("\n")?;
@@ -164,7 +167,7 @@ fn react(
         (_, _, Err(understudy_guest::Error::Missing { reason })) => ("hang", plain(reason)),
         (_, Some(line), _) => ("warning", line),
         (_, _, Err(error)) => ("error to user", plain(&error.to_string())),
-        (_, _, Ok(())) if fired == 0 => ("not met", String::new()),
+        (_, _, Ok(())) if fired == 0 => (NOT_MET, String::new()),
         (_, _, Ok(())) if resets > 0 => ("reset", "the driver reset the function".to_owned()),
         (_, _, Ok(())) => ("recovered", String::new()),
     };
@@ -202,6 +205,11 @@ impl Row {
     fn line(&self) -> String {
         let Self { name, faults, fired, reaction, seen, after } = self;
         let mut out = String::new();
+        // A kernel that has crashed has let the device go, which then forgets.
+        let fired = match fired {
+            0 if *reaction != NOT_MET => "?".to_owned(),
+            fired => fired.to_string(),
+        };
         let _ = writeln!(
             out,
             "| {name} | `{}` | {fired} | **{reaction}** | {seen} | {after} |",

@@ -7,6 +7,7 @@ use understudy_faults::{Faults, Mistake, text};
 use understudy_pci::PciFunction;
 use understudy_trace::replay::{Divergence, Outcome as Played, Seen, replay};
 use understudy_trace::{Decoder, Header, Place};
+use understudy_workload::planted::plant;
 
 use crate::cli::ReplayArgs;
 use crate::failure::{Failure, Outcome};
@@ -39,6 +40,7 @@ fn function(header: &Header, args: &ReplayArgs) -> Result<PciFunction, Failure> 
     let model = device
         .build(header.parameters.clone())
         .map_err(|error| Failure::usage(error, &place, "parameters that this version knows"))?;
+    let model = plant(model, device.vocabulary, args.bug);
     let model = if header.without_msix { WithoutMsix::wrap(model) } else { model };
     let mut function = PciFunction::new(model)
         .map_err(|error| Failure::usage(error, &place, "other parameters"))?;

@@ -59,7 +59,8 @@ fn of(kind: &Kind, ordered: bool) -> Excuse {
         // One request, in one way.
         Kind::CompletionStatus { .. } => Excuse { refused: 1, ..NONE },
         Kind::CompletionLost {} => Excuse { lost: 1, ..SLOW },
-        Kind::CorruptOutput { .. } => Excuse { wrong: 1, ..NONE },
+        // The output may be the name of a session.
+        Kind::CorruptOutput { .. } => Excuse { wrong: 1, refused: ANY, ..NONE },
         Kind::CompletionDuplicate {} => Excuse { twice: 1, confused: true, lost: ANY, ..SLOW },
         // Everything under way is gone. A driver that reads the device's pointers finds others.
         Kind::SurpriseRemoval { .. } | Kind::LinkFlap { .. } | Kind::SpontaneousReset {} => {

@@ -99,7 +99,8 @@ impl Bug {
 }
 
 /// The model with a bug in it, if it is one of a model.
-pub(crate) fn plant(
+#[must_use]
+pub fn plant(
     model: Box<dyn DeviceModel>,
     vocabulary: &'static Vocabulary,
     bug: Option<Bug>,
