@@ -33,6 +33,16 @@ fn what_is_no_network_is_refused() {
     assert_eq!(load(&elf), status::METADATA_ERROR);
 }
 
+/// `ci/onnx` is how they are known.
+#[test]
+fn operators_that_would_be_computed_wrongly_are_refused() {
+    let mut driver = driver();
+    for operator in ["BitShift", "OneHot"] {
+        let answer = driver.load(1, &network::refused(operator), 1 << 20, 64).unwrap();
+        assert_eq!(answer, Err(status::VER_MISMATCH_ERROR), "{operator}");
+    }
+}
+
 #[test]
 fn users_hold_what_they_loaded_until_they_go() {
     let mut driver = driver();

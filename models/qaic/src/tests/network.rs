@@ -44,6 +44,11 @@ fn container(onnx: &[u8]) -> Vec<u8> {
     pack("test", onnx, network.inputs(), network.outputs()).unwrap()
 }
 
+/// An operator of two integers that the device refuses.
+pub(super) fn refused(operator: &str) -> Vec<u8> {
+    pack("test", &onnx(operator, &["a", "b"], &["a", "b"], 6, 2), &[], &[]).unwrap()
+}
+
 /// `y = x + x` for four numbers.
 pub(super) fn doubler() -> Vec<u8> {
     container(&onnx("Add", &["x", "x"], &["x"], 1, 4))
