@@ -10,6 +10,8 @@ use clap_complete::Shell;
 use understudy_conformance::{Filter, Kind, Shard};
 use understudy_workload::planted::Bug;
 
+use crate::fuzz::args::FuzzArgs;
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  all went well
@@ -189,6 +191,20 @@ Examples:
         subcommand_required = true
     )]
     Qaic(QaicArgs),
+    /// Fuzz drivers, vfio-user servers and vfio-user clients; replay what was found.
+    #[command(
+        after_help = "\
+Examples:
+  understudy fuzz in-process virtio-crypto --time 60 --jobs 2
+  understudy fuzz in-process planted/double-fetch --out /tmp/demo
+  understudy fuzz server --connect /tmp/crypto.sock --time 3600
+  understudy fuzz client --socket /tmp/hostile.sock --qemu
+  understudy fuzz driver virtio-crypto --kernel 6.12 --time 3600
+  understudy fuzz replay understudy-fuzz/findings/some-finding.json
+  The guide: docs/fuzzing.md.",
+        subcommand_required = true
+    )]
+    Fuzz(FuzzArgs),
 
     /// Print the JSON schema of a file that understudy reads or writes.
     #[command(after_help = "\

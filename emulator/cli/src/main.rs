@@ -5,6 +5,7 @@
 //! - `devices`, `serve`, `check`, `requirements`, `mutants`, `guest`, `inspect`, `faults`, `simulate`,
 //!   `schema`: one module for each command.
 //! - `qaic`: containers of the Cloud AI 100. `networks`: those that guests run.
+//! - `fuzz`: drivers, servers and clients under fuzz inputs.
 //! - `trace`, `replay`: what is recorded, shown and played again.
 //! - `config`: the file behind `serve --config`. `host`: models from the catalog behind sockets.
 //! - `control`: the socket beside each device's, through which `inspect` asks.
@@ -28,6 +29,7 @@ mod control;
 mod devices;
 mod failure;
 mod faults;
+mod fuzz;
 mod guest;
 mod host;
 mod inspect;
@@ -84,6 +86,7 @@ fn run(cli: Cli) -> Outcome {
         Command::Inspect(args) => inspect::run(&args),
         Command::Faults(args) => faults::run(&args.command),
         Command::Simulate(args) => simulate::command(&args),
+        Command::Fuzz(args) => fuzz::run(&args.command),
         Command::Trace(args) => trace::run(&args.command),
         Command::Replay(args) => replay::run(&args),
         Command::Qaic(args) => qaic::run(&args.command),

@@ -1,0 +1,10 @@
+//! A driver with a planted bug: what a finding looks like.
+#![no_main]
+
+use understudy_fuzzing::{Executor, Program, targets};
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| {
+    let target = targets::find("planted/id-unchecked").expect("a target that is there");
+    let mut executor = Executor::new(target.as_ref()).expect("a model with these parameters");
+    executor.run_or_panic(&Program::from_bytes(input));
+});

@@ -1,0 +1,534 @@
+//! What the function sees: memory, clock, interrupts and jobs, with a program's acts in between.
+
+use understudy_device::{
+    Bar, DmaFault, DmaFaultKind, FinishedJob, Identity, Job, JobId, Nanos, Tap, Verdict,
+};
+use understudy_pci::{Host, Irq};
+use vm_memory::{MmapRegion, VolatileMemory};
+
+use crate::defect::{Defect, DefectKind};
+use crate::program::{Edit, Program, Site, What};
+use crate::steering::Steering;
+
+/// Where memory starts for the device: beyond what 32 bits can say.
+pub(crate) const MEMORY_BASE: u64 = 0x1_4000_0000;
+/// Bytes of memory of a run, freed ones included: none is used twice, so that late accesses show.
+pub(crate) const MEMORY_SIZE: usize = 8 << 20;
+/// Around each buffer: bytes that nobody may touch.
+const RED_ZONE: usize = 64;
+const RED: u8 = 0xfd;
+/// Places in the map of what was seen.
+pub(crate) const MAP_SIZE: usize = 1 << 12;
+/// Lines of a trace that are kept: its end.
+const MAX_TRACE: usize = 400;
+
+/// Memory that the driver has allocated.
+#[derive(Debug, Clone, Copy)]
+struct Block {
+    start: usize,
+    len: usize,
+    live: bool,
+}
+
+/// What an access found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Offset in memory.
+    Live(usize),
+    Freed,
+    Outside,
+}
+
+pub(crate) struct World {
+    memory: MmapRegion,
+    blocks: Vec<Block>,
+    end: usize,
+    red_zones: bool,
+    clock: u64,
+    pub(crate) jobs: Vec<(JobId, Job)>,
+    next_job: u64,
+    /// Arrived and not taken, by vector of the connected kind.
+    pending: Vec<u32>,
+    pub(crate) connected: Option<Irq>,
+    shared: Vec<(Bar, u64, Vec<u8>)>,
+    pub(crate) steering: Steering,
+    pub(crate) defect: Option<Defect>,
+    pub(crate) gone: bool,
+    last: [(usize, [u8; 16]); Site::COUNT],
+    pub(crate) map: Box<[u8; MAP_SIZE]>,
+    previous: usize,
+    trace: Option<Vec<String>>,
+}
+
+impl World {
+    pub(crate) fn new() -> Result<Self, String> {
+        let memory = MmapRegion::new(MEMORY_SIZE).map_err(|error| error.to_string())?;
+        Ok(Self {
+            memory,
+            blocks: Vec::new(),
+            end: 0,
+            red_zones: false,
+            clock: 0,
+            jobs: Vec::new(),
+            next_job: 0,
+            pending: Vec::new(),
+            connected: None,
+            shared: Vec::new(),
+            steering: Steering::default(),
+            defect: None,
+            gone: false,
+            last: [(0, [0; 16]); Site::COUNT],
+            map: Box::new([0; MAP_SIZE]),
+            previous: 0,
+            trace: None,
+        })
+    }
+
+    /// Everything as at first, for a function of this identity.
+    pub(crate) fn restart(&mut self, identity: &Identity, program: &Program, trace: bool) {
+        self.blocks.clear();
+        self.end = 0;
+        self.clock = 0;
+        self.jobs.clear();
+        self.next_job = 0;
+        self.pending.clear();
+        let vectors = identity.msix_vectors().max(identity.msi_vectors()).max(1);
+        self.pending.resize(usize::from(vectors), 0);
+        self.connected = None;
+        self.shared.clear();
+        for spec in &identity.bars {
+            for area in &spec.shared {
+                let size = usize::try_from(area.size).unwrap_or(0);
+                self.shared.push((spec.bar, area.offset, vec![0; size]));
+            }
+        }
+        self.steering.restart(program);
+        self.defect = None;
+        self.gone = false;
+        self.last = [(0, [0; 16]); Site::COUNT];
+        self.map.fill(0);
+        self.previous = 0;
+        self.trace = trace.then(Vec::new);
+    }
+
+    /// Puts bytes around buffers and looks at them when they are given back.
+    pub(crate) fn guard(&mut self) {
+        self.red_zones = true;
+    }
+
+    /// The address of memory in this process: constant for the life of the world.
+    pub(crate) fn address(&self) -> *mut u8 {
+        self.memory.as_ptr()
+    }
+
+    pub(crate) fn clock(&self) -> u64 {
+        self.clock
+    }
+
+    pub(crate) fn pass(&mut self, nanos: u64) {
+        self.clock = self.clock.saturating_add(nanos);
+    }
+
+    pub(crate) fn pass_until(&mut self, instant: Nanos) {
+        self.clock = self.clock.max(instant.0);
+    }
+
+    /// The first defect counts: later ones may be its consequences.
+    pub(crate) fn report(&mut self, kind: DefectKind, clause: &str, detail: impl Into<String>) {
+        if self.defect.is_none() {
+            let mut defect = Defect::new(kind, clause, detail);
+            if self.trace.is_some() {
+                defect.stack = crate::defect::stack();
+            }
+            self.note(|| format!("DEFECT {defect}"));
+            self.defect = Some(defect);
+        }
+    }
+
+    /// Adds a line to the trace, if there is one.
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            if trace.len() >= 2 * MAX_TRACE {
+                trace.drain(..MAX_TRACE);
+            }
+            trace.push(format!("{:>9} {}", self.steering.steps(), line()));
+        }
+    }
+
+    pub(crate) fn take_trace(&mut self) -> Vec<String> {
+        let mut trace = self.trace.take().unwrap_or_default();
+        let excess = trace.len().saturating_sub(MAX_TRACE);
+        trace.drain(..excess);
+        trace
+    }
+
+    /// Marks that one thing came after another.
+    pub(crate) fn seen(&mut self, site: Site, what: u64) {
+        let mixed = what.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
+        let mixed = usize::try_from(mixed).unwrap_or(0);
+        let here = (mixed ^ (site as usize) << 9) % MAP_SIZE;
+        let edge = (here ^ self.previous) % MAP_SIZE;
+        self.previous = here >> 1;
+        if let Some(count) = self.map.get_mut(edge) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// A step whose data can change.
+    pub(crate) fn steer(&mut self, site: Site, data: &mut [u8]) {
+        let (len, before) = self.last[site as usize];
+        let mut changed = false;
+        self.steering.step(site, |what| {
+            if let Some(edit) = edit(what) {
+                edit.apply(data, before.get(..len).unwrap_or(&[]));
+                changed = true;
+            }
+        });
+        if changed {
+            self.note(|| format!("act: {site:?} is now {}", hex(data)));
+        }
+        let last = &mut self.last[site as usize];
+        last.0 = data.len().min(16);
+        last.1.iter_mut().zip(data.iter()).for_each(|(to, from)| *to = *from);
+    }
+
+    // Memory.
+
+    pub(crate) fn alloc(&mut self, len: usize, align: usize) -> Option<u64> {
+        let start = (self.end + RED_ZONE).next_multiple_of(align.max(16));
+        let end = start.checked_add(len.max(1))?;
+        if end + RED_ZONE > MEMORY_SIZE {
+            return None;
+        }
+        self.fill(start, end - start, 0);
+        if self.red_zones {
+            self.fill(start - RED_ZONE, RED_ZONE, RED);
+            self.fill(end, RED_ZONE, RED);
+        }
+        self.end = end;
+        self.blocks.push(Block { start, len: len.max(1), live: true });
+        Some(MEMORY_BASE + start as u64)
+    }
+
+    /// Gives a buffer back: `false` if there is none at that address.
+    pub(crate) fn free(&mut self, iova: u64) -> bool {
+        let start = usize::try_from(iova.wrapping_sub(MEMORY_BASE)).unwrap_or(usize::MAX);
+        let Ok(index) = self.blocks.binary_search_by_key(&start, |block| block.start) else {
+            return false;
+        };
+        if !self.blocks[index].live {
+            return false;
+        }
+        self.blocks[index].live = false;
+        if self.red_zones {
+            self.check_red_zones(self.blocks[index]);
+        }
+        true
+    }
+
+    fn check_red_zones(&mut self, block: Block) {
+        let ends = [block.start - RED_ZONE, block.start + block.len];
+        for (start, side) in ends.into_iter().zip(["before", "after"]) {
+            let mut zone = [0; RED_ZONE];
+            self.copy_out(start, &mut zone);
+            if zone.iter().any(|byte| *byte != RED) {
+                let detail = format!("a buffer of {} bytes", block.len);
+                let clause = format!("the driver wrote just {side} a DMA buffer");
+                self.report(DefectKind::Memory, &clause, detail);
+            }
+        }
+    }
+
+    /// Looks at all red zones of buffers that are still held.
+    pub(crate) fn check_all(&mut self) {
+        if self.red_zones {
+            for index in 0..self.blocks.len() {
+                if self.blocks[index].live {
+                    self.check_red_zones(self.blocks[index]);
+                }
+            }
+        }
+    }
+
+    /// Buffers and bytes that were not given back.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        let live = self.blocks.iter().filter(|block| block.live);
+        live.fold((0, 0), |(count, bytes), block| (count + 1, bytes + block.len))
+    }
+
+    pub(crate) fn place(&self, iova: u64, len: usize) -> Place {
+        let Some(start) = iova.checked_sub(MEMORY_BASE).and_then(|at| usize::try_from(at).ok())
+        else {
+            return Place::Outside;
+        };
+        let index = self.blocks.partition_point(|block| block.start <= start);
+        let Some(block) = index.checked_sub(1).and_then(|index| self.blocks.get(index)) else {
+            return Place::Outside;
+        };
+        let inside = start.checked_add(len).is_some_and(|end| end <= block.start + block.len);
+        match (inside, block.live) {
+            (true, true) => Place::Live(start),
+            (true, false) => Place::Freed,
+            (false, _) => Place::Outside,
+        }
+    }
+
+    pub(crate) fn copy_out(&self, start: usize, into: &mut [u8]) {
+        if let Ok(slice) = self.memory.get_slice(start, into.len()) {
+            slice.copy_to(into);
+        }
+    }
+
+    pub(crate) fn copy_in(&self, start: usize, from: &[u8]) {
+        if let Ok(slice) = self.memory.get_slice(start, from.len()) {
+            slice.copy_from(from);
+        }
+    }
+
+    fn fill(&self, start: usize, len: usize, byte: u8) {
+        let piece = [byte; 512];
+        let mut at = start;
+        while at < start + len {
+            let count = piece.len().min(start + len - at);
+            self.copy_in(at, piece.get(..count).unwrap_or(&piece));
+            at += count;
+        }
+    }
+
+    /// The device writes somewhere into a buffer.
+    fn scribble(&mut self, buffer: u8, at: u16, edit: Edit) {
+        let live = self.blocks.iter().filter(|block| block.live);
+        let count = live.clone().count();
+        let Some(block) = live.copied().nth(usize::from(buffer) % count.max(1)) else { return };
+        let room = block.len.min(16);
+        let start = block.start + usize::from(at) % (block.len - room + 1);
+        let mut bytes = [0; 16];
+        if let Some(bytes) = bytes.get_mut(..room) {
+            self.copy_out(start, bytes);
+            edit.apply(bytes, &[]);
+            self.copy_in(start, bytes);
+            let line = hex(bytes);
+            self.note(|| {
+                format!("act: the device writes {line} at {:#x}", start as u64 + MEMORY_BASE)
+            });
+        }
+    }
+
+    // Interrupts.
+
+    pub(crate) fn forget_interrupts(&mut self) {
+        self.pending.fill(0);
+    }
+
+    pub(crate) fn take_interrupt(&mut self, vector: u16) -> bool {
+        match self.pending.get_mut(usize::from(vector)) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn arrive(&mut self, vector: u16) {
+        if let Some(count) = self.pending.get_mut(usize::from(vector)) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// A turn of the device: what it does instead of its work.
+    pub(crate) fn turn(&mut self) -> Turn {
+        let mut turn = Turn::default();
+        let mut others = Vec::new();
+        self.steering.step(Site::Turn, |what| match what {
+            What::Stall => turn.stall = true,
+            What::Reset => turn.reset = true,
+            What::Gone => turn.gone = true,
+            other => others.push(other.clone()),
+        });
+        for what in others {
+            match what {
+                What::Interrupt(vector) => {
+                    let vectors = self.pending.len().max(1);
+                    let vector = usize::from(vector) % vectors;
+                    self.note(|| format!("act: interrupt {vector} for nothing"));
+                    self.arrive(u16::try_from(vector).unwrap_or(0));
+                }
+                What::Scribble(buffer, at, edit) => self.scribble(buffer, at, edit),
+                _ => {}
+            }
+        }
+        if turn != Turn::default() {
+            self.note(|| format!("act: {turn:?}"));
+        }
+        turn
+    }
+
+    /// Why the device's DMA does not happen. If the device is still as specified, the driver is to
+    /// blame for what it told it.
+    fn fault(&mut self, iova: u64, len: usize, place: Place) -> DmaFault {
+        let told = match place {
+            Place::Freed => "the device was left with a buffer that the driver gave back",
+            _ => "the device was given memory that the driver does not have",
+        };
+        if self.steering.fired() == 0 {
+            self.report(DefectKind::Memory, told, format!("{iova:#x}+{len:#x}"));
+        }
+        DmaFault { iova, len: len as u64, kind: DmaFaultKind::Unmapped }
+    }
+
+    fn area(&mut self, bar: Bar, offset: u64, len: usize) -> Result<&mut [u8], DmaFault> {
+        let kind = DmaFaultKind::Unmapped;
+        let fault = DmaFault { iova: offset, len: len as u64, kind };
+        let areas = self.shared.iter_mut().filter(|(at, _, _)| *at == bar);
+        let mut found = areas.filter_map(|(_, start, bytes)| {
+            let from = usize::try_from(offset.checked_sub(*start)?).ok()?;
+            bytes.get_mut(from..from.checked_add(len)?)
+        });
+        found.next().ok_or(fault)
+    }
+}
+
+/// What a turn has instead of the device's work.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) stall: bool,
+    pub(crate) reset: bool,
+    pub(crate) gone: bool,
+}
+
+fn edit(what: &What) -> Option<Edit> {
+    let mut what = what.clone();
+    what.edit_mut().copied()
+}
+
+/// The first bytes, for people.
+pub(crate) fn hex(data: &[u8]) -> String {
+    let mut out: String = data.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    if data.len() > 16 {
+        out.push_str(&format!("... {} bytes", data.len()));
+    }
+    out
+}
+
+impl Host for World {
+    fn dma_read(&mut self, iova: u64, into: &mut [u8]) -> Result<(), DmaFault> {
+        self.seen(Site::DeviceRead, into.len() as u64);
+        let place = self.place(iova, into.len());
+        let Place::Live(start) = place else { return Err(self.fault(iova, into.len(), place)) };
+        self.copy_out(start, into);
+        let mut fault = false;
+        let (len, before) = self.last[Site::DeviceRead as usize];
+        self.steering.step(Site::DeviceRead, |what| match what {
+            What::ReadFault => fault = true,
+            other => {
+                if let Some(edit) = edit(other) {
+                    edit.apply(into, before.get(..len).unwrap_or(&[]));
+                }
+            }
+        });
+        let last = &mut self.last[Site::DeviceRead as usize];
+        last.0 = into.len().min(16);
+        last.1.iter_mut().zip(into.iter()).for_each(|(to, from)| *to = *from);
+        self.note(|| format!("device reads {} at {iova:#x}, fault {fault}", hex(into)));
+        let kind = DmaFaultKind::Failed;
+        if fault { Err(DmaFault { iova, len: into.len() as u64, kind }) } else { Ok(()) }
+    }
+
+    fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), DmaFault> {
+        self.seen(Site::DeviceWrite, from.len() as u64);
+        let place = self.place(iova, from.len());
+        let Place::Live(start) = place else { return Err(self.fault(iova, from.len(), place)) };
+        let (mut lost, mut copy) = (false, None::<Vec<u8>>);
+        let (len, before) = self.last[Site::DeviceWrite as usize];
+        self.steering.step(Site::DeviceWrite, |what| match what {
+            What::WriteLost => lost = true,
+            other => {
+                if let Some(edit) = edit(other) {
+                    let data = copy.get_or_insert_with(|| from.to_vec());
+                    edit.apply(data, before.get(..len).unwrap_or(&[]));
+                }
+            }
+        });
+        let data = copy.as_deref().unwrap_or(from);
+        let last = &mut self.last[Site::DeviceWrite as usize];
+        last.0 = data.len().min(16);
+        last.1.iter_mut().zip(data.iter()).for_each(|(to, from)| *to = *from);
+        if !lost {
+            self.copy_in(start, data);
+        }
+        self.note(|| format!("device writes {} at {iova:#x}, lost {lost}", hex(data)));
+        Ok(())
+    }
+
+    fn dma_fence(&mut self) {}
+
+    fn signal(&mut self, irq: Irq, vector: u16) -> bool {
+        if self.connected != Some(irq) {
+            return false;
+        }
+        self.seen(Site::Interrupt, vector.into());
+        let mut lost = false;
+        self.steering.step(Site::Interrupt, |_| lost = true);
+        self.note(|| format!("interrupt {irq:?} {vector}, lost {lost}"));
+        if !lost {
+            self.arrive(vector);
+        }
+        true
+    }
+
+    fn has_triggers(&self, irq: Irq) -> bool {
+        self.connected == Some(irq)
+    }
+
+    fn now(&self) -> Nanos {
+        Nanos(self.clock)
+    }
+
+    fn submit(&mut self, job: Job) -> JobId {
+        self.next_job += 1;
+        let id = JobId(self.next_job);
+        self.jobs.push((id, job));
+        id
+    }
+
+    fn tap(&mut self, at: Tap, queue: u16, entry: &mut [u8]) -> Verdict {
+        self.seen(Site::Entry, u64::from(queue) << 1 | u64::from(at == Tap::Completing));
+        let mut verdict = Verdict::Pass;
+        let (len, before) = self.last[Site::Entry as usize];
+        self.steering.step(Site::Entry, |what| match what {
+            What::EntryLost => verdict = Verdict::Drop,
+            What::EntryTwice => verdict = Verdict::Duplicate,
+            What::EntryLater => verdict = Verdict::Reorder,
+            other => {
+                if let Some(edit) = edit(other) {
+                    edit.apply(entry, before.get(..len).unwrap_or(&[]));
+                }
+            }
+        });
+        let last = &mut self.last[Site::Entry as usize];
+        last.0 = entry.len().min(16);
+        last.1.iter_mut().zip(entry.iter()).for_each(|(to, from)| *to = *from);
+        self.note(|| format!("{at:?} in queue {queue}: {}, {verdict:?}", hex(entry)));
+        verdict
+    }
+
+    fn shared_read(&mut self, bar: Bar, offset: u64, into: &mut [u8]) -> Result<(), DmaFault> {
+        into.copy_from_slice(self.area(bar, offset, into.len())?);
+        Ok(())
+    }
+
+    fn shared_write(&mut self, bar: Bar, offset: u64, from: &[u8]) -> Result<(), DmaFault> {
+        self.area(bar, offset, from.len())?.copy_from_slice(from);
+        Ok(())
+    }
+}
+
+/// Gives the first job that waits back to the function.
+pub(crate) fn finish_job(world: &mut World) -> Option<FinishedJob> {
+    if world.jobs.is_empty() {
+        return None;
+    }
+    let (id, job) = world.jobs.remove(0);
+    Some(FinishedJob { id, output: job.run() })
+}
