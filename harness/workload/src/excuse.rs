@@ -24,15 +24,16 @@ pub(crate) struct Excuse {
     confused: bool,
     /// Requests may take longer than the driver waits, but complete once the faults are over.
     slow: bool,
+    /// The driver must start anew.
+    anew: bool,
 }
 
 const NONE: Excuse =
-    Excuse { wrong: 0, refused: 0, lost: 0, twice: 0, confused: false, slow: false };
+    Excuse { wrong: 0, refused: 0, lost: 0, twice: 0, confused: false, slow: false, anew: false };
 const SLOW: Excuse = Excuse { slow: true, ..NONE };
-const CONFUSED: Excuse = Excuse { confused: true, lost: ANY, slow: true, ..NONE };
+const CONFUSED: Excuse = Excuse { confused: true, lost: ANY, slow: true, anew: true, ..NONE };
 /// The driver is lied to.
-const LIES: Excuse =
-    Excuse { wrong: ANY, refused: ANY, lost: ANY, twice: ANY, confused: true, slow: true };
+const LIES: Excuse = Excuse { wrong: ANY, refused: ANY, twice: ANY, ..CONFUSED };
 
 /// What one time explains. Some transports rely on the order of completions (`ordered`).
 fn of(kind: &Kind, ordered: bool) -> Excuse {
@@ -49,18 +50,18 @@ fn of(kind: &Kind, ordered: bool) -> Excuse {
         Kind::DoorbellLate { .. }
         | Kind::QueueFull { .. }
         | Kind::CompletionLate { .. }
-        | Kind::InterruptLost {}
         | Kind::InterruptLate { .. }
-        | Kind::InterruptWrongVector { .. }
         | Kind::FirmwareHang { .. }
         | Kind::SlowDevice { .. } => SLOW,
+        // A device whose interrupt is not acknowledged sends no other: until its driver starts anew.
+        Kind::InterruptLost {} | Kind::InterruptWrongVector { .. } => Excuse { anew: true, ..SLOW },
         // Requests behind a doorbell that was lost are found at the next one.
         Kind::DoorbellLost {} => Excuse { lost: ANY, ..SLOW },
         // One request, in one way.
         Kind::CompletionStatus { .. } => Excuse { refused: 1, ..NONE },
         Kind::CompletionLost {} => Excuse { lost: 1, ..SLOW },
         // The output may be the name of a session.
-        Kind::CorruptOutput { .. } => Excuse { wrong: 1, refused: ANY, ..NONE },
+        Kind::CorruptOutput { .. } => Excuse { wrong: 1, refused: ANY, anew: true, ..NONE },
         Kind::CompletionDuplicate {} => Excuse { twice: 1, confused: true, lost: ANY, ..SLOW },
         // Everything under way is gone. A driver that reads the device's pointers finds others.
         Kind::SurpriseRemoval { .. } | Kind::LinkFlap { .. } | Kind::SpontaneousReset {} => {
@@ -95,6 +96,7 @@ impl Excuse {
                 twice: add(all.twice, one.twice),
                 confused: all.confused || one.confused,
                 slow: all.slow || one.slow,
+                anew: all.anew || one.anew,
             }
         })
     }
@@ -107,6 +109,11 @@ impl Excuse {
     /// Whether the driver may find anything wrong.
     pub(crate) fn is_confused(&self) -> bool {
         self.confused
+    }
+
+    /// Whether the driver must start anew once the faults are over.
+    pub(crate) fn starts_anew(&self) -> bool {
+        self.anew
     }
 
     /// Whether so many requests may be lost.

@@ -327,7 +327,7 @@ impl<'a> Runner<'a> {
                 self.fail(stray.kind, stray.what);
             }
         }
-        let starts_anew = excuse.is_confused()
+        let starts_anew = excuse.starts_anew()
             || !lost.is_empty()
             || self.worker.as_ref().is_none_or(|worker| worker.is_lost());
         if starts_anew {
