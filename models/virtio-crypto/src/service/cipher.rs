@@ -33,27 +33,6 @@ impl Iv {
     }
 }
 
-/// Writes chunks to the destination. What a broken device would get wrong is here.
-fn put(
-    bus: &mut dyn Bus,
-    to: &mut Cursor<'_>,
-    cipher: &Cipher,
-    chunk: &mut [u8],
-) -> Result<(), Status> {
-    #[cfg(feature = "broken")]
-    {
-        use understudy_engines::cipher::{Algorithm, Direction};
-        let target = (Algorithm::AesCbc, Direction::Encrypt);
-        if (cipher.key.algorithm(), cipher.direction) == target
-            && let Some(first) = chunk.first_mut()
-        {
-            *first ^= 1;
-        }
-    }
-    let _ = cipher;
-    Ok(to.write(bus, chunk)?)
-}
-
 /// Runs a cipher from `src` to `dst`, which may be the same memory.
 pub(crate) fn run(
     bus: &mut dyn Bus,
@@ -72,12 +51,12 @@ pub(crate) fn run(
     let tail_len = algorithm.final_len(len);
     each_chunk(bus, &mut src, len - tail_len, &mut scratch.bounce, |bus, chunk| {
         stream.update(chunk)?;
-        put(bus, &mut dst, cipher, chunk)
+        Ok(dst.write(bus, chunk)?)
     })?;
     let tail = &mut scratch.bounce[..tail_len];
     src.read(bus, tail)?;
     stream.finish(tail)?;
-    put(bus, &mut dst, cipher, tail)
+    Ok(dst.write(bus, tail)?)
 }
 
 /// The parts of a chain request.
@@ -140,7 +119,7 @@ pub(crate) fn chain(
                 digester.update(&chunk[hashed])?;
             }
             at += chunk.len();
-            put(bus, &mut dst, &chain.cipher, chunk)
+            Ok(dst.write(bus, chunk)?)
         })
     };
     step(bus, to_cipher.start, &mut |_| Ok(()))?;

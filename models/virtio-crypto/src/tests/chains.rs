@@ -145,7 +145,6 @@ proptest! {
 
     /// Any chain over any parts of the source, in either mode and however cut.
     #[test]
-    #[cfg_attr(feature = "broken", ignore = "the bug is planted")]
     fn chains_are_their_parts(case in case(), pieces in 1_u32..600) {
         check(&mut driver(legacy()), false, &case);
         let scatter = Scatter::Pieces { max: pieces };
@@ -156,7 +155,6 @@ proptest! {
 }
 
 #[test]
-#[cfg_attr(feature = "broken", ignore = "the bug is planted")]
 fn parts_outside_the_source_are_refused() {
     let mut driver = driver(legacy());
     let good = Case {

@@ -252,7 +252,6 @@ fn submit(
 }
 
 #[test]
-#[cfg_attr(feature = "broken", ignore = "the bug is planted")]
 fn a_destination_longer_than_it_says_has_its_status_at_the_end() {
     let mut driver = driver(legacy());
     let session = driver.create_session(&cbc(Direction::Encrypt)).unwrap();
@@ -267,7 +266,6 @@ fn a_destination_longer_than_it_says_has_its_status_at_the_end() {
 }
 
 #[test]
-#[cfg_attr(feature = "broken", ignore = "the bug is planted")]
 fn source_and_destination_can_be_the_same_memory() {
     let mut driver = driver(Options { guard: false, ..legacy() });
     for len in [16, 4096, 40_000, 65_536] {
@@ -399,7 +397,6 @@ fn counters_tell_what_was_done() {
 /// Many requests of all kinds at once, on several queues; jobs finish in an order drawn from the
 /// seed. Each is answered once, with its own result.
 #[test]
-#[cfg_attr(feature = "broken", ignore = "the bug is planted")]
 fn requests_in_flight_do_not_mix() {
     let key = rsa_keys().unwrap().into_iter().find(|key| !key.private_key.is_empty()).unwrap();
     let rsa = Session::Akcipher(AkcipherKey {
