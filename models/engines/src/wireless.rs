@@ -104,8 +104,7 @@ impl Mac {
     /// The MAC of `data`.
     ///
     /// # Errors
-    /// [`Error::InvalidKeyLength`], [`Error::InvalidIvLength`]; [`Error::InvalidLength`] if KASUMI's
-    /// data is not whole blocks.
+    /// [`Error::InvalidKeyLength`], [`Error::InvalidIvLength`].
     pub fn compute(self, key: &[u8], iv: &[u8], data: &[u8]) -> Result<[u8; MAC_LEN], Error> {
         let mac = match self {
             Self::Snow3g => snow_3g::mac(array(key)?, iv_of(iv)?, data),
@@ -115,11 +114,12 @@ impl Mac {
                 if !iv.is_empty() {
                     return Err(Error::InvalidIvLength(iv.len()));
                 }
+                // What does not fill a block is filled up with zeros, as DPDK's tests have it.
                 let (blocks, rest) = data.as_chunks();
-                if !rest.is_empty() {
-                    return Err(Error::InvalidLength(data.len()));
-                }
-                kasumi::mac(key, modified, blocks)
+                let mut last = [0; 8];
+                last.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+                let last = (!rest.is_empty()).then_some(last);
+                kasumi::mac(key, modified, blocks.iter().copied().chain(last))
             }
         };
         Ok(mac.to_be_bytes())

@@ -142,11 +142,15 @@ impl Generator {
 }
 
 /// F9, over data that is padded.
-pub(super) fn mac(key: &[u8; 16], modified: &[u8; 16], blocks: &[[u8; 8]]) -> u32 {
+pub(super) fn mac(
+    key: &[u8; 16],
+    modified: &[u8; 16],
+    blocks: impl Iterator<Item = [u8; 8]>,
+) -> u32 {
     let key = Key::new(key);
     let (mut chain, mut sum) = (0, 0);
     for block in blocks {
-        chain = key.encrypt(chain ^ u64::from_be_bytes(*block));
+        chain = key.encrypt(chain ^ u64::from_be_bytes(block));
         sum ^= chain;
     }
     halves_of_block(Key::new(modified).encrypt(sum)).0
