@@ -18,8 +18,6 @@ pub enum Wrong {
     Subsystem(u16),
     /// This interrupt pin.
     Pin(u8),
-    /// A capability twice, by its place in the list.
-    Twice(usize),
     /// A capability is not there, by its place in the list.
     Without(usize),
     /// A byte of the body of a vendor's capability, by its place in the list, has bits flipped.
@@ -39,11 +37,6 @@ impl Wrong {
             Self::Revision(revision) => identity.revision_id = revision,
             Self::Subsystem(id) => identity.subsystem_id = id,
             Self::Pin(pin) => identity.interrupt_pin = pin,
-            Self::Twice(at) => {
-                if let Some(capability) = identity.capabilities.get(at).cloned() {
-                    identity.capabilities.push(capability);
-                }
-            }
             Self::Without(at) => {
                 if at < identity.capabilities.len() {
                     identity.capabilities.remove(at);
