@@ -45,7 +45,7 @@ fn our_engine_finds_the_bug_and_replays_it() {
     let fuzz = |program: &Path, runs: &str| {
         let out = folder.path().join("findings");
         let mut command = Command::new(program);
-        command.args(["fuzz", "--seed", "1", "--runs", runs, "--time", "60", "--out"]).arg(out);
+        command.args(["fuzz", "--seed", "1", "--runs", runs, "--time", "300", "--out"]).arg(out);
         command.output().unwrap()
     };
     let clean = fuzz(&right, "300");

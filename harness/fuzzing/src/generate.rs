@@ -37,7 +37,7 @@ fn small(random: &mut ChaCha8Rng, bits: u32) -> u16 {
 pub(crate) fn program(random: &mut ChaCha8Rng, calls: u8) -> Program {
     // Few kinds at a time go deeper than all of them at once.
     let kinds: u32 = random.random::<u32>() & random.random::<u32>();
-    let kinds = if kinds % (1 << KINDS) == 0 { u32::MAX } else { kinds };
+    let kinds = if kinds.is_multiple_of(1 << KINDS) { u32::MAX } else { kinds };
     let honest = if random.random_ratio(1, 3) { 0 } else { u32::from(small(random, 9)) };
     let count = random.random_range(8..=128);
     let mut acts = Vec::with_capacity(count);

@@ -2,6 +2,8 @@
 //! same run, and requests per second. The ratios of the medians are printed at the end; the goal
 //! is 0.90. Run with `cargo bench -p understudy-qat`.
 
+#![expect(clippy::disallowed_methods, reason = "models have no clock, benches do")]
+
 #[path = "../../../harness/client/benches/virtio_crypto/in_process.rs"]
 mod in_process;
 
