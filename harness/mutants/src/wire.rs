@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -110,17 +111,26 @@ impl Proxy {
         let (stopped, server) = (Arc::clone(&stop), server.to_owned());
         let kept = Arc::new(Mutex::new(None));
         let listener = thread::Builder::new().name("proxy".into()).spawn(move || {
+            let mut earlier: Vec<(UnixStream, JoinHandle<()>)> = Vec::new();
             while !stopped.load(Ordering::SeqCst) {
                 let mut fds = [PollFd::new(&socket, PollFlags::IN)];
                 let _ = poll(&mut fds, Some(&tick()));
                 let Ok((client, _)) = socket.accept() else { continue };
+                // The server must learn that a client has gone before it meets the next one.
+                for (_, done) in earlier.extract_if(.., |(client, _)| has_gone(client)) {
+                    let _ = done.join();
+                }
+                let Ok(watched) = client.try_clone() else { continue };
+                let Ok(last) = client.try_clone() else { continue };
                 let (stopped, server) = (Arc::clone(&stopped), server.clone());
                 let kept = Arc::clone(&kept);
                 // A client whose thread cannot be started is hung up on.
-                let _ = thread::Builder::new().name("proxied".into()).spawn(move || {
+                let thread = thread::Builder::new().name("proxied".into()).spawn(move || {
                     // Ends with either side.
                     let _ = serve(client, &server, change, &stopped, &kept);
+                    let _ = last.shutdown(Shutdown::Both);
                 });
+                earlier.extend(thread.ok().map(|thread| (watched, thread)));
             }
         })?;
         Ok(Self { stop, listener: Some(listener), path: path.to_owned() })
@@ -135,6 +145,13 @@ impl Drop for Proxy {
         }
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Whether the other end of a connection has been closed, or this one has been shut down.
+fn has_gone(client: &UnixStream) -> bool {
+    let mut fds = [PollFd::new(client, PollFlags::HUP)];
+    let none = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut fds, Some(&none)).is_ok() && fds[0].revents().contains(PollFlags::HUP)
 }
 
 fn tick() -> Timespec {
