@@ -18,6 +18,7 @@ pub(crate) use group;
 mod pci;
 mod qaic;
 mod qat;
+mod vectors;
 mod vfio_user;
 mod virtio;
 mod virtio_crypto;

@@ -74,13 +74,11 @@ impl<'a> Context<'a> {
         let mut result = attach();
         // A server that is ending may still have taken the connection.
         for _ in 0..if self.restarts { ATTEMPTS } else { 0 } {
-            match &result {
-                Err(Stop::Fail { seen, .. }) if seen.contains("connection closed") => {
-                    std::thread::sleep(Duration::from_millis(20));
-                    result = attach();
-                }
-                _ => break,
+            if !result.as_ref().is_err_and(Stop::is_closed) {
+                break;
             }
+            std::thread::sleep(Duration::from_millis(20));
+            result = attach();
         }
         result.map_err(|stop| stop.during("attaching"))
     }

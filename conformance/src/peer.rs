@@ -204,7 +204,7 @@ impl Peer {
         };
         let mut payload = vec![0; len];
         if !self.fill(&mut payload, &mut fds, what)? {
-            return Err(Stop::fail("a whole message", "the connection closed inside it"));
+            return Err(Stop::closed("a whole message", " inside it"));
         }
         log::message(false, &[&header[..], &payload].concat());
         Ok(Some(Message {
@@ -233,7 +233,7 @@ impl Peer {
                     if have == 0 {
                         return Ok(false);
                     }
-                    return Err(Stop::fail(what, "the connection closed inside a message"));
+                    return Err(Stop::closed(what, " inside a message"));
                 }
                 Ok(got) => have += got.bytes,
                 Err(Errno::INTR) => {}
@@ -285,7 +285,7 @@ impl Peer {
         loop {
             let message = self
                 .receive(&format!("a reply to {what}"))?
-                .ok_or_else(|| Stop::fail(format!("a reply to {what}"), "the connection closed"))?;
+                .ok_or_else(|| Stop::closed(format!("a reply to {what}"), ""))?;
             if message.is_reply() {
                 return judge(what, id, command, message);
             }

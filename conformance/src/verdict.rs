@@ -85,10 +85,22 @@ pub enum Stop {
     Wedged(String),
 }
 
+const CLOSED: &str = "the connection closed";
+
 impl Stop {
     /// A failure.
     pub fn fail(expected: impl Into<String>, seen: impl Into<String>) -> Self {
         Self::Fail { expected: expected.into(), seen: seen.into() }
+    }
+
+    /// The connection closed instead; `whereabouts` says where in a message, if not between two.
+    pub(crate) fn closed(expected: impl Into<String>, whereabouts: &str) -> Self {
+        Self::fail(expected, format!("{CLOSED}{whereabouts}"))
+    }
+
+    /// Whether the connection closed instead of something that was expected.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self, Self::Fail { seen, .. } if seen.starts_with(CLOSED))
     }
 
     /// A clause that does not apply.

@@ -150,6 +150,17 @@ fn make_folder(out: &Path) -> Result<(), Failure> {
         .map_err(|error| Failure::environment("cannot make the folder", out.display(), error))
 }
 
+/// Findings in a campaign's folder, those of earlier runs included.
+fn count_findings(out: &Path) -> usize {
+    std::fs::read_dir(out.join("findings")).map_or(0, |files| files.flatten().count())
+}
+
+/// Ends a campaign: statistics for whoever goes on with it, and a report.
+fn end(args: &CampaignArgs, stats: &impl Serialize, line: &str) -> Result<(), Failure> {
+    write_stats(&args.out, stats)?;
+    report(args.json, stats, line, &args.out).map(drop)
+}
+
 fn write_stats(out: &Path, stats: &impl Serialize) -> Result<(), Failure> {
     campaign::write_stats(out, stats)
         .map_err(|error| Failure::environment("cannot write", out.display(), error))

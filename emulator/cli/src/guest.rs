@@ -14,10 +14,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar};
 use serde_json::Value;
 use understudy_catalog::Device;
-use understudy_device::{
-    AccessError, Bar, Bus, Capability, DeviceModel, FinishedJob, Identity, Progress, ResetKind,
-    State,
-};
+use understudy_device::{Capability, DeviceModel, State, with_identity};
 use understudy_faults::Plan;
 use understudy_guest::{
     Attachment, Devices, Error, Guest, Kernel, Kit, Scenario, Wanted, qaic, qat, virtio_crypto,
@@ -322,7 +319,7 @@ impl Devices for Served {
                 all => all.clone(),
             };
             let model = self.device.build(of_this).map_err(|error| error.to_string())?;
-            let model = if wanted.msix { model } else { WithoutMsix::wrap(model) };
+            let model = if wanted.msix { model } else { without_msix(model) };
             let mut function = host::function(self.device, model, self.plan.as_ref())
                 .map_err(|error| error.to_string())?;
             self.trace(index, wanted, &mut function).map_err(|error| error.to_string())?;
@@ -355,64 +352,11 @@ impl Devices for Served {
     }
 }
 
-/// A model whose function does not have its MSI-X capability, so that drivers use INTx.
-pub(crate) struct WithoutMsix {
-    identity: Identity,
-    model: Box<dyn DeviceModel>,
-}
-
-impl WithoutMsix {
-    pub(crate) fn wrap(model: Box<dyn DeviceModel>) -> Box<dyn DeviceModel> {
-        let mut identity = model.identity().clone();
-        identity.capabilities.retain(|capability| !matches!(capability, Capability::Msix { .. }));
-        Box::new(Self { identity, model })
-    }
-}
-
-impl DeviceModel for WithoutMsix {
-    fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    fn read(
-        &mut self,
-        bus: &mut dyn Bus,
-        bar: Bar,
-        offset: u64,
-        data: &mut [u8],
-    ) -> Result<(), AccessError> {
-        self.model.read(bus, bar, offset, data)
-    }
-
-    fn write(
-        &mut self,
-        bus: &mut dyn Bus,
-        bar: Bar,
-        offset: u64,
-        data: &[u8],
-    ) -> Result<(), AccessError> {
-        self.model.write(bus, bar, offset, data)
-    }
-
-    fn poll(&mut self, bus: &mut dyn Bus, budget: u32) -> Progress {
-        self.model.poll(bus, budget)
-    }
-
-    fn park(&mut self, bus: &mut dyn Bus) -> Progress {
-        self.model.park(bus)
-    }
-
-    fn finish(&mut self, bus: &mut dyn Bus, done: FinishedJob) {
-        self.model.finish(bus, done);
-    }
-
-    fn reset(&mut self, kind: ResetKind) {
-        self.model.reset(kind);
-    }
-
-    fn inspect(&self) -> State {
-        self.model.inspect()
-    }
+/// The same model with a function that does not have its MSI-X capability, so that drivers use INTx.
+pub(crate) fn without_msix(model: Box<dyn DeviceModel>) -> Box<dyn DeviceModel> {
+    let mut identity = model.identity().clone();
+    identity.capabilities.retain(|capability| !matches!(capability, Capability::Msix { .. }));
+    with_identity(model, identity)
 }
 
 /// Requests that computed something: what only the device can have done. Requests of queues and

@@ -11,7 +11,7 @@ use understudy_workload::planted::plant;
 
 use crate::cli::ReplayArgs;
 use crate::failure::{Failure, Outcome};
-use crate::guest::WithoutMsix;
+use crate::guest::without_msix;
 use crate::{host, print, trace};
 
 pub(crate) fn run(args: &ReplayArgs) -> Outcome {
@@ -41,7 +41,7 @@ fn function(header: &Header, args: &ReplayArgs) -> Result<PciFunction, Failure> 
         .build(header.parameters.clone())
         .map_err(|error| Failure::usage(error, &place, "parameters that this version knows"))?;
     let model = plant(model, device.vocabulary, args.bug);
-    let model = if header.without_msix { WithoutMsix::wrap(model) } else { model };
+    let model = if header.without_msix { without_msix(model) } else { model };
     let mut function = PciFunction::new(model)
         .map_err(|error| Failure::usage(error, &place, "other parameters"))?;
     if header.faults != Value::Null {

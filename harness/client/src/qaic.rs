@@ -13,7 +13,7 @@ mod host;
 mod request;
 
 pub use driver::{Driver, Options};
-pub use host::{Host, Received};
+pub use host::{Host, Received, element};
 pub use request::{Activation, Request, Transaction, sem};
 
 /// Offsets in BAR 0.

@@ -1,9 +1,6 @@
 //! Functions that are not what they should be: their identity is changed before they are built.
 
-use understudy_device::{
-    AccessError, Bar, Bus, Capability, DeviceModel, FinishedJob, Identity, Progress, ResetKind,
-    State,
-};
+use understudy_device::{Capability, DeviceModel, Identity, with_identity};
 
 /// What is wrong with an identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,58 +58,6 @@ impl Wrong {
     pub fn wrap(self, model: Box<dyn DeviceModel>) -> Option<Box<dyn DeviceModel>> {
         let identity = self.apply(model.identity());
         identity.validate().ok()?;
-        Some(Box::new(Changed { identity, model }))
-    }
-}
-
-/// A model that says that it is something else.
-struct Changed {
-    identity: Identity,
-    model: Box<dyn DeviceModel>,
-}
-
-impl DeviceModel for Changed {
-    fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    fn read(
-        &mut self,
-        bus: &mut dyn Bus,
-        bar: Bar,
-        offset: u64,
-        data: &mut [u8],
-    ) -> Result<(), AccessError> {
-        self.model.read(bus, bar, offset, data)
-    }
-
-    fn write(
-        &mut self,
-        bus: &mut dyn Bus,
-        bar: Bar,
-        offset: u64,
-        data: &[u8],
-    ) -> Result<(), AccessError> {
-        self.model.write(bus, bar, offset, data)
-    }
-
-    fn poll(&mut self, bus: &mut dyn Bus, budget: u32) -> Progress {
-        self.model.poll(bus, budget)
-    }
-
-    fn park(&mut self, bus: &mut dyn Bus) -> Progress {
-        self.model.park(bus)
-    }
-
-    fn finish(&mut self, bus: &mut dyn Bus, done: FinishedJob) {
-        self.model.finish(bus, done);
-    }
-
-    fn reset(&mut self, kind: ResetKind) {
-        self.model.reset(kind);
-    }
-
-    fn inspect(&self) -> State {
-        self.model.inspect()
+        Some(with_identity(model, identity))
     }
 }

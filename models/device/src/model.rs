@@ -128,3 +128,61 @@ pub trait DeviceModel: Send {
     /// Registers, queues and counters by name, without side effects.
     fn inspect(&self) -> State;
 }
+
+/// A model that says that it is something else, and does what `model` does. Hosts validate the
+/// identity when they take the model.
+#[must_use]
+pub fn with_identity(model: Box<dyn DeviceModel>, identity: Identity) -> Box<dyn DeviceModel> {
+    Box::new(Renamed { identity, model })
+}
+
+struct Renamed {
+    identity: Identity,
+    model: Box<dyn DeviceModel>,
+}
+
+impl DeviceModel for Renamed {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn read(
+        &mut self,
+        bus: &mut dyn Bus,
+        bar: Bar,
+        offset: u64,
+        data: &mut [u8],
+    ) -> Result<(), AccessError> {
+        self.model.read(bus, bar, offset, data)
+    }
+
+    fn write(
+        &mut self,
+        bus: &mut dyn Bus,
+        bar: Bar,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), AccessError> {
+        self.model.write(bus, bar, offset, data)
+    }
+
+    fn poll(&mut self, bus: &mut dyn Bus, budget: u32) -> Progress {
+        self.model.poll(bus, budget)
+    }
+
+    fn park(&mut self, bus: &mut dyn Bus) -> Progress {
+        self.model.park(bus)
+    }
+
+    fn finish(&mut self, bus: &mut dyn Bus, done: FinishedJob) {
+        self.model.finish(bus, done);
+    }
+
+    fn reset(&mut self, kind: ResetKind) {
+        self.model.reset(kind);
+    }
+
+    fn inspect(&self) -> State {
+        self.model.inspect()
+    }
+}

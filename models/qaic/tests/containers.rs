@@ -1,26 +1,12 @@
 //! The containers in `fixtures/qaic/containers` are what `understudy-tensor` makes of these small networks.
 
+mod protobuf;
+
 use std::path::Path;
 
+use protobuf::{bytes, number};
+
 use understudy_tensor::{Limits, Network, pack};
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value.to_le_bytes()[0]);
-    bytes
-}
-
-fn number(field: u64, value: u64) -> Vec<u8> {
-    [varint(field << 3), varint(value)].concat()
-}
-
-fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
-    [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
-}
 
 /// A tensor's name, type and shape.
 fn value(name: &str, element: u64, shape: &[u64]) -> Vec<u8> {

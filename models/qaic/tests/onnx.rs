@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use half::f16;
 use serde::Deserialize;
 use understudy_client::SimulationPlatform;
 use understudy_client::qaic::{Driver, Options};
@@ -176,7 +177,12 @@ fn compare(kind: &str, found: &[u8], wanted: &[u8], case: &Case) -> Result<(), S
                 bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes).into()).collect(),
             ),
             "float16" => Some(
-                bytes.as_chunks().0.iter().map(|bytes| half(u16::from_le_bytes(*bytes))).collect(),
+                bytes
+                    .as_chunks()
+                    .0
+                    .iter()
+                    .map(|bytes| f16::from_le_bytes(*bytes).to_f64())
+                    .collect(),
             ),
             _ => None,
         }
@@ -196,16 +202,4 @@ fn compare(kind: &str, found: &[u8], wanted: &[u8], case: &Case) -> Result<(), S
         }
     }
     Ok(())
-}
-
-/// IEEE 754 binary16.
-fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff) / 1024.0);
-    sign * match exponent {
-        0 => fraction * 2.0_f64.powi(-14),
-        0x1f if fraction == 0.0 => f64::INFINITY,
-        0x1f => f64::NAN,
-        _ => (1.0 + fraction) * 2.0_f64.powi(exponent - 15),
-    }
 }

@@ -2,6 +2,7 @@
 
 use understudy_client::Platform;
 use understudy_client::platform::DmaBuffer;
+use understudy_client::qaic::element;
 
 use super::mhi::{echo, loopback};
 use super::{Card, answers, pattern_of};
@@ -79,15 +80,6 @@ fn last_element(ctx: &mut Context<'_>) -> Outcome {
     expect_eq("the events", &transfers(&card, 0), &vec![(2, 5, base + 32)])?;
     let base = ring(&mut card, 1)?;
     expect_eq("the events of the other way", &transfers(&card, 1), &vec![(2, 11, base)])
-}
-
-/// A transfer element.
-fn element(address: u64, len: u16, flags: u32) -> [u8; 16] {
-    let mut element = [0; 16];
-    element[..8].copy_from_slice(&address.to_le_bytes());
-    element[8..10].copy_from_slice(&len.to_le_bytes());
-    element[12..].copy_from_slice(&(flags | 2 << 16).to_le_bytes());
-    element
 }
 
 const CHAIN: u32 = 1;

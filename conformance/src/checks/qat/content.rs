@@ -6,10 +6,11 @@ use understudy_client::qat::Content;
 use understudy_client::qat::message::{cipher, hash, mode};
 use understudy_engines::cipher::{Algorithm as Cipher, Direction, Key};
 use understudy_engines::hash::{Algorithm as Hash, digest as hash_of};
-use understudy_engines::vectors::{Algorithm, Case, cases};
+use understudy_engines::vectors::{Algorithm, Case};
 
 use super::{byte, len32};
 use crate::Stop;
+use crate::checks::vectors;
 
 /// Most vectors that one check sends. Many sets have hundreds.
 const MOST: usize = 40;
@@ -19,13 +20,7 @@ pub(super) fn sample(
     algorithm: Algorithm,
     wanted: impl Fn(&Case) -> bool,
 ) -> Result<Vec<Case>, Stop> {
-    let broken = |error| Stop::skip(format!("the vectors cannot be read: {error}"));
-    let all: Vec<_> = cases(algorithm).map_err(broken)?.filter(wanted).collect();
-    if all.is_empty() {
-        return Err(Stop::skip(format!("no vectors for {}", algorithm.name())));
-    }
-    let step = all.len().div_ceil(MOST);
-    Ok(all.into_iter().step_by(step).collect())
+    vectors::sample(MOST, algorithm, wanted)
 }
 
 /// The AES of a key's length.

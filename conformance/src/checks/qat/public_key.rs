@@ -1,6 +1,7 @@
 //! Modular arithmetic, RSA and Diffie-Hellman (`icp_qat_fw_mmp_ids.h`).
 
 use understudy_client::platform::Platform;
+use understudy_client::qat::functions::RSA;
 use understudy_client::qat::{PublicKey, status};
 use understudy_engines::vectors::{RsaKey, rsa_keys};
 
@@ -102,16 +103,6 @@ pub(super) fn integers(der: &[u8]) -> Vec<Vec<u8>> {
     }
     found
 }
-
-/// `PKE_RSA_EP_*`, `_DP1_*` and `_DP2_*` by modulus length in bytes.
-const RSA: [(usize, [u32; 3]); 6] = [
-    (64, [0x1c16_1b21, 0x1c16_1b3c, 0x1c13_1b57]),
-    (128, [0x3511_1bf7, 0x3511_1c12, 0x2613_1c2d]),
-    (192, [0x4d11_1cdc, 0x4d11_1cf7, 0x4511_1d12]),
-    (256, [0x6e11_1dba, 0x6e11_1dda, 0x5912_1dfa]),
-    (384, [0x7d11_1ea3, 0x7d11_1ebe, 0x8112_1ed9]),
-    (512, [0xa510_1f7e, 0xa510_1f98, 0xb111_1fb2]),
-];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {

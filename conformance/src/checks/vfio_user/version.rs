@@ -115,7 +115,7 @@ fn accepted(ctx: &Context<'_>, minor: u16, data: &Value) -> Result<(Peer, Messag
     let mut peer = propose(ctx, 0, minor, Some(&nul_terminated(data)))?;
     let message = peer
         .receive("a reply to VERSION")?
-        .ok_or_else(|| Stop::fail("a reply to VERSION", "the connection closed"))?;
+        .ok_or_else(|| Stop::closed("a reply to VERSION", ""))?;
     expect(message.error == 0 && message.flags == 1, "VERSION is accepted", || {
         format!("flags {:#x}, errno {}", message.flags, message.error)
     })?;

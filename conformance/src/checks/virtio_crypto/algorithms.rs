@@ -3,10 +3,11 @@
 use understudy_client::virtio_crypto::{
     AeadKey, CipherKey, CryptoError, Direction, HashKey, MacKey, Operation, Parameters, service,
 };
-use understudy_engines::vectors::{Algorithm, Case, cases};
+use understudy_engines::vectors::{Algorithm, Case};
 use understudy_engines::{aead, cipher, hash, mac};
 
 use super::{Crypto, need_service, run, sessions_only, stateless};
+use crate::checks::vectors::sample;
 use crate::verdict::expect_bytes;
 use crate::{Check, Context, Outcome, Stop};
 
@@ -90,17 +91,6 @@ algorithms!(
     [3, "ChaCha20-Poly1305", aead::Algorithm::ChaCha20Poly1305],
 );
 
-/// Vectors of an algorithm, spread over all that there are.
-fn sample(algorithm: Algorithm, wanted: impl Fn(&Case) -> bool) -> Result<Vec<Case>, Stop> {
-    let broken = |error| Stop::skip(format!("the vectors cannot be read: {error}"));
-    let all: Vec<_> = cases(algorithm).map_err(broken)?.filter(wanted).collect();
-    if all.is_empty() {
-        return Err(Stop::skip(format!("no vectors for {}", algorithm.name())));
-    }
-    let step = all.len().div_ceil(MOST);
-    Ok(all.into_iter().step_by(step).collect())
-}
-
 /// A device on which the algorithm is announced.
 fn device(ctx: &Context<'_>, kind: u32, number: u32, is_stateless: bool) -> Result<Crypto, Stop> {
     let driver = if is_stateless { stateless(ctx, kind)? } else { sessions_only(ctx)? };
@@ -138,7 +128,9 @@ fn ciphers(
     is_stateless: bool,
 ) -> Outcome {
     let mut driver = device(ctx, service::CIPHER, number, is_stateless)?;
-    for case in sample(Algorithm::Cipher(algorithm), |case| case.valid && !case.input.is_empty())? {
+    for case in
+        sample(MOST, Algorithm::Cipher(algorithm), |case| case.valid && !case.input.is_empty())?
+    {
         for (direction, src, expected) in [
             (Direction::Encrypt, &case.input, &case.output),
             (Direction::Decrypt, &case.output, &case.input),
@@ -160,7 +152,7 @@ fn hashes(
     is_stateless: bool,
 ) -> Outcome {
     let mut driver = device(ctx, service::HASH, number, is_stateless)?;
-    for case in sample(Algorithm::Hash(algorithm), |case| case.valid)? {
+    for case in sample(MOST, Algorithm::Hash(algorithm), |case| case.valid)? {
         let result_len = len32(&case.output);
         let parameters = Parameters::Hash(HashKey { algorithm: number, result_len });
         let operation = Operation::Hash { src: &case.input, result_len };
@@ -182,7 +174,7 @@ fn macs(
     let usable = |case: &Case| {
         case.valid && case.tag.len() == whole && (1..=longest).contains(&case.key.len())
     };
-    for case in sample(Algorithm::Mac(algorithm), usable)? {
+    for case in sample(MOST, Algorithm::Mac(algorithm), usable)? {
         let (result_len, key) = (len32(&case.tag), case.key.clone());
         let parameters = Parameters::Mac(MacKey { algorithm: number, result_len, key });
         let operation = Operation::Mac { src: &case.input, result_len };
@@ -208,7 +200,8 @@ fn aeads(
     is_stateless: bool,
 ) -> Outcome {
     let mut driver = device(ctx, service::AEAD, number, is_stateless)?;
-    let all = sample(Algorithm::Aead(algorithm), |case| case.valid && iv_fits(algorithm, case))?;
+    let all =
+        sample(MOST, Algorithm::Aead(algorithm), |case| case.valid && iv_fits(algorithm, case))?;
     for case in all {
         let sealed = [case.output.as_slice(), case.tag.as_slice()].concat();
         let mut one = |direction, src: &[u8]| {

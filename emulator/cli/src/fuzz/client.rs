@@ -14,7 +14,7 @@ use understudy_guest::Kit;
 use understudy_server::{DeviceServer, Options};
 
 use super::qemu::{Answer, Qemu};
-use super::{keep, make_folder, report, stopped, write_stats};
+use super::{count_findings, end, keep, make_folder, stopped};
 use crate::failure::{Failure, Outcome};
 use crate::fuzz::args::ClientArgs;
 use crate::{host, print};
@@ -113,9 +113,7 @@ pub(crate) fn run(args: &ClientArgs) -> Outcome {
     }
     stats.seconds = start.elapsed().as_secs_f64();
     stats.per_second = stats.executions as f64 / stats.seconds.max(0.001);
-    let files = std::fs::read_dir(args.campaign.out.join("findings"));
-    stats.findings = files.map_or(0, |files| files.flatten().count());
-    write_stats(&args.campaign.out, &stats)?;
+    stats.findings = count_findings(&args.campaign.out);
     let line = format!(
         "{} executions in {:.0} s, {:.1}/s, {} attached, {} refused, {} findings\n",
         stats.executions,
@@ -125,7 +123,7 @@ pub(crate) fn run(args: &ClientArgs) -> Outcome {
         stats.refused,
         stats.findings
     );
-    report(args.campaign.json, &stats, &line, &args.campaign.out)?;
+    end(&args.campaign, &stats, &line)?;
     Ok(stats.findings == 0)
 }
 

@@ -18,7 +18,7 @@ use understudy_fuzzing::{Defect, DefectKind, Finding, plans};
 use understudy_guest::{Action, Attachment, Config, Error, Guest, Kernel, Kit, Scenario, Task};
 use understudy_server::{DeviceServer, Options};
 
-use super::{keep, make_folder, report, stopped, write_stats};
+use super::{count_findings, end, keep, make_folder, stopped};
 use crate::failure::{Failure, Outcome};
 use crate::fuzz::args::DriverArgs;
 use crate::{faults, guest, host, print};
@@ -270,9 +270,7 @@ pub(crate) fn run(args: &DriverArgs) -> Outcome {
     let mut stats = rig.stats;
     stats.seconds = start.elapsed().as_secs_f64();
     stats.per_minute = stats.executions as f64 / (stats.seconds / 60.0).max(0.001);
-    let files = std::fs::read_dir(args.campaign.out.join("findings"));
-    stats.findings = files.map_or(0, |files| files.flatten().count());
-    write_stats(&args.campaign.out, &stats)?;
+    stats.findings = count_findings(&args.campaign.out);
     let line = format!(
         "{} on {}: {} cases in {:.0} s, {:.1} a minute, {} boots, {} faults fired, {} findings\n",
         module,
@@ -284,7 +282,7 @@ pub(crate) fn run(args: &DriverArgs) -> Outcome {
         stats.faults_fired,
         stats.findings
     );
-    report(args.campaign.json, &stats, &line, &args.campaign.out)?;
+    end(&args.campaign, &stats, &line)?;
     Ok(stats.findings == 0)
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use understudy_fuzzing::server::{ServerError, ServerFuzzer, ServerOptions, ServerStats};
 use understudy_fuzzing::{Defect, Finding};
 
-use super::{keep, make_folder, report, stopped, write_stats};
+use super::{end, keep, make_folder, stopped};
 use crate::failure::{Failure, Outcome};
 use crate::fuzz::args::ServerArgs;
 
@@ -49,7 +49,6 @@ pub(crate) fn run(args: &ServerArgs) -> Outcome {
     });
     let all: Vec<Stats> = all.into_iter().collect::<Result<_, _>>()?;
     let findings: u64 = all.iter().map(|stats| stats.findings).sum();
-    write_stats(&args.campaign.out, &all)?;
     let mut line = String::new();
     for (stats, socket) in all.iter().zip(&args.connect) {
         let Stats { server, seconds, per_second, findings } = stats;
@@ -66,7 +65,7 @@ pub(crate) fn run(args: &ServerArgs) -> Outcome {
             server.size[1],
         ));
     }
-    report(args.campaign.json, &all, &line, &args.campaign.out)?;
+    end(&args.campaign, &all, &line)?;
     Ok(findings == 0)
 }
 

@@ -1,22 +1,9 @@
 //! A network of matrix products, as ONNX by hand.
 
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value.to_le_bytes()[0]);
-    bytes
-}
+#[path = "../../../../models/qaic/tests/protobuf/mod.rs"]
+mod protobuf;
 
-fn number(field: u64, value: u64) -> Vec<u8> {
-    [varint(field << 3), varint(value)].concat()
-}
-
-fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
-    [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
-}
+use protobuf::{bytes, number};
 
 /// A matrix of 32-bit floats among the inputs or outputs.
 fn matrix(name: &str, rows: usize, columns: usize) -> Vec<u8> {

@@ -5,11 +5,12 @@
 //! - Requests of 64 KiB in process against the engine alone on the same bytes, in the same run. The
 //!   ratio of the medians is printed at the end; the goal is 0.90.
 
+mod by_turns;
 mod in_process;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
+use by_turns::ratio;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use in_process::InProcess;
 use understudy_client::Platform;
@@ -141,28 +142,6 @@ fn throughput(c: &mut Criterion) {
     for (name, [median, fastest]) in ratios {
         println!("  {name:18} {median:>8.3} {fastest:>8.3}");
     }
-}
-
-/// Runs both by turns, so that both see the same machine. The goal is about the median; where the
-/// machine is busy with other things, the fastest of many runs says more of what is intrinsic.
-fn ratio(mut device: impl FnMut(), mut engine: impl FnMut()) -> [f64; 2] {
-    let mut times = [Vec::new(), Vec::new()];
-    for _ in 0..400 {
-        let works: [&mut dyn FnMut(); 2] = [&mut device, &mut engine];
-        for (times, work) in times.iter_mut().zip(works) {
-            let start = Instant::now();
-            for _ in 0..4 {
-                work();
-            }
-            times.push(start.elapsed());
-        }
-    }
-    times.iter_mut().for_each(|times| times.sort_unstable());
-    [200, 0].map(|rank| {
-        let [device, engine] =
-            [0, 1].map(|which| times[which].get(rank).map_or(0.0, Duration::as_secs_f64));
-        engine / device
-    })
 }
 
 criterion_group!(benches, round_trips, throughput);

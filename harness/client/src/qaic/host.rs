@@ -502,8 +502,9 @@ impl<P: Platform> Host<P> {
     }
 }
 
-/// A transfer element.
-fn element(address: u64, len: u16, flags: u32) -> [u8; 16] {
+/// A transfer element of MHI: `address`, `len` and the flags CHAIN, IEOB and IEOT.
+#[must_use]
+pub fn element(address: u64, len: u16, flags: u32) -> [u8; 16] {
     let mut element = [0; 16];
     element[..8].copy_from_slice(&address.to_le_bytes());
     element[8..10].copy_from_slice(&len.to_le_bytes());

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use half::f16;
 use serde_json::{Value, json};
 
 use super::Failure;
@@ -47,20 +48,8 @@ fn numbers(bytes: &[u8], float: Float) -> Vec<f64> {
             bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes).into()).collect()
         }
         Float::F16 => {
-            bytes.as_chunks().0.iter().map(|bytes| half(u16::from_le_bytes(*bytes))).collect()
+            bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f64()).collect()
         }
-    }
-}
-
-/// IEEE 754 binary16.
-fn half(bits: u16) -> f64 {
-    let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
-    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff) / 1024.0);
-    sign * match exponent {
-        0 => fraction * 2.0_f64.powi(-14),
-        0x1f if fraction == 0.0 => f64::INFINITY,
-        0x1f => f64::NAN,
-        _ => (1.0 + fraction) * 2.0_f64.powi(exponent - 15),
     }
 }
 
@@ -72,9 +61,10 @@ mod tests {
     fn halves_are_what_ieee_754_says() {
         let cases = [(0x3c00, 1.0), (0xc000, -2.0), (0x7bff, 65504.0), (0x0001, 2.0_f64.powi(-24))];
         for (bits, value) in cases {
-            assert_eq!(half(bits), value, "{bits:#x}");
+            assert_eq!(f16::from_bits(bits).to_f64(), value, "{bits:#x}");
         }
-        assert!(half(0x7e00).is_nan() && half(0xfc00) == f64::NEG_INFINITY);
+        assert!(f16::from_bits(0x7e00).is_nan());
+        assert!(f16::from_bits(0xfc00).to_f64() == f64::NEG_INFINITY);
     }
 
     #[test]

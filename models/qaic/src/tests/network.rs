@@ -1,24 +1,10 @@
 //! Small networks, as ONNX by hand and in containers.
 
+#[path = "../../tests/protobuf/mod.rs"]
+mod protobuf;
+
+use protobuf::{bytes, number};
 use understudy_tensor::{Limits, Network, pack};
-
-fn varint(mut value: u64) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    while value >= 0x80 {
-        bytes.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value.to_le_bytes()[0]);
-    bytes
-}
-
-fn number(field: u64, value: u64) -> Vec<u8> {
-    [varint(field << 3), varint(value)].concat()
-}
-
-fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
-    [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
-}
 
 /// A tensor of one dimension.
 fn value(name: &str, element: u64, len: u64) -> Vec<u8> {
