@@ -259,13 +259,14 @@ impl Served {
         &mut self,
         index: usize,
         wanted: Wanted,
+        parameters: &Value,
         function: &mut TracedFunction,
     ) -> Result<(), Failure> {
         let Traced { args, monitor, name, many } = &self.traced;
         let Some(args) = args else { return Ok(()) };
         let session = trace::Session {
             device: self.device,
-            parameters: &Value::Null,
+            parameters,
             without_msix: !wanted.msix,
             plan: self.plan.as_ref(),
             name: name.clone(),
@@ -318,11 +319,12 @@ impl Devices for Served {
                 Value::Array(each) => each.get(index).cloned().unwrap_or_default(),
                 all => all.clone(),
             };
-            let model = self.device.build(of_this).map_err(|error| error.to_string())?;
+            let model = self.device.build(of_this.clone()).map_err(|error| error.to_string())?;
             let model = if wanted.msix { model } else { without_msix(model) };
             let mut function = host::function(self.device, model, self.plan.as_ref())
                 .map_err(|error| error.to_string())?;
-            self.trace(index, wanted, &mut function).map_err(|error| error.to_string())?;
+            self.trace(index, wanted, &of_this, &mut function)
+                .map_err(|error| error.to_string())?;
             let server = DeviceServer::bind(&socket, function, Options::default());
             self.servers.push(server.map_err(|error| error.to_string())?);
         }

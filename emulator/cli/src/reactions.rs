@@ -164,7 +164,7 @@ fn react(
     };
     let (reaction, seen) = match (alarm(&OOPS), alarm(&WARNING), &during) {
         (Some(line), _, _) => ("oops", line),
-        (_, _, Err(understudy_guest::Error::Missing { reason })) => ("hang", plain(reason)),
+        (_, _, Err(understudy_guest::Error::Missing { reason })) => ("hang", silence(reason)),
         (_, Some(line), _) => ("warning", line),
         (_, _, Err(error)) => ("error to user", plain(&error.to_string())),
         (_, _, Ok(())) if fired == 0 => (NOT_MET, String::new()),
@@ -191,6 +191,14 @@ fn use_it(guest: &mut Guest, cipher: &str) -> Result<(), understudy_guest::Error
     guest.perform(&task, LIMIT).map(|_| ())
 }
 
+/// What is known of a driver that did not answer.
+fn silence(reason: &str) -> String {
+    if reason == "time ran out" {
+        return format!("no answer in {} s", LIMIT.as_secs());
+    }
+    plain(reason)
+}
+
 /// One line that a table can hold, without the time of a log.
 fn plain(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default().trim();
@@ -205,11 +213,6 @@ impl Row {
     fn line(&self) -> String {
         let Self { name, faults, fired, reaction, seen, after } = self;
         let mut out = String::new();
-        // A kernel that has crashed has let the device go, which then forgets.
-        let fired = match fired {
-            0 if *reaction != NOT_MET => "?".to_owned(),
-            fired => fired.to_string(),
-        };
         let _ = writeln!(
             out,
             "| {name} | `{}` | {fired} | **{reaction}** | {seen} | {after} |",
@@ -245,7 +248,7 @@ impl Served {
         let fired = self.call(|device| match device.function.interposer::<Faults>() {
             None => 0,
             Some(faults) => {
-                let fired = faults.fired();
+                let fired = faults.happened();
                 faults.clear(None);
                 fired
             }

@@ -11,7 +11,7 @@ use understudy_faults::Plan;
 use understudy_pci::PciFunction;
 use understudy_trace::{
     Consumer, Decoder, Format, Header, Line, Pipe, Place, Reader, Record, Recorder, RegisterName,
-    Summary, TracedFunction, Watch, output,
+    SHOWN_OF_READ, Summary, TracedFunction, Watch, output,
 };
 
 use crate::cli::{TraceArgs, TraceCommand, TraceShowArgs};
@@ -63,7 +63,11 @@ impl Tracing {
         }
         let pipe = Pipe::start(consumers)
             .map_err(|error| Failure::environment("cannot start a thread", "trace", error))?;
-        function.set_recorder(Some(Recorder::new(pipe.sink())));
+        let recorder = Recorder::new(pipe.sink());
+        let whole = path.as_ref().is_some_and(|path| Format::of(path) == Format::Recording);
+        // Payload is needed for a replay alone, and costs the most.
+        let recorder = if whole { recorder } else { recorder.keep_of_reads(SHOWN_OF_READ) };
+        function.set_recorder(Some(recorder));
         Ok(Some(Self { pipe, watch, path }))
     }
 

@@ -135,6 +135,8 @@ pub struct Faults {
     reads: BTreeMap<(Bar, u64, usize), Vec<u8>>,
     hits: Vec<usize>,
     log: VecDeque<Fired>,
+    /// Times that any fault happened, power-ons of the function notwithstanding.
+    happened: u64,
 }
 
 impl Faults {
@@ -162,6 +164,7 @@ impl Faults {
             reads: BTreeMap::new(),
             hits: Vec::new(),
             log: VecDeque::new(),
+            happened: 0,
         };
         faults.inject(plan)?;
         Ok(faults)
@@ -277,6 +280,13 @@ impl Faults {
         self.rules.iter().map(|rule| rule.fired).sum()
     }
 
+    /// Times that any fault happened since the first was injected, those included that were cleared
+    /// and those before the function was powered on anew.
+    #[must_use]
+    pub fn happened(&self) -> u64 {
+        self.happened
+    }
+
     /// Everything but the plan as at its beginning.
     fn restart(&mut self) {
         self.start = None;
@@ -361,6 +371,7 @@ impl Faults {
             self.log.pop_front();
         }
         let (id, kind) = (rule.id, rule.fault.fault.name());
+        self.happened += 1;
         self.log.push_back(Fired { at: self.elapsed(), id, kind, on });
     }
 

@@ -219,9 +219,11 @@ impl Host for Tee<'_> {
     fn dma_read(&mut self, iova: u64, into: &mut [u8]) -> Result<(), DmaFault> {
         let result = self.host.dma_read(iova, into);
         let fault = result.err().map(|fault| fault.kind);
-        let data = if fault.is_none() { &*into } else { &[] };
         let len = into.len() as u64;
-        self.step.get_mut().look(&Record::DmaRead { iova, len, data, fault });
+        let step = self.step.get_mut();
+        let kept = into.len().min(step.kept_of_read);
+        let data = if fault.is_none() { &into[..kept] } else { &[] };
+        step.look(&Record::DmaRead { iova, len, data, fault });
         result
     }
 

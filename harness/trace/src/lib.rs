@@ -38,5 +38,5 @@ pub use names::Names;
 pub use output::Format;
 pub use pipe::{Consumer, Pipe, Place, Summary};
 pub use record::{Record, Role};
-pub use recorder::{MemorySink, Recorder, Sink};
+pub use recorder::{MemorySink, Recorder, SHOWN_OF_READ, Sink};
 pub use watch::{Finding, StuckPoll, Unmodelled, Watch, WatchReport};

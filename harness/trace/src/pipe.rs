@@ -171,20 +171,21 @@ impl Drop for Pipe {
 struct PipeSink(Arc<Shared>);
 
 impl Sink for PipeSink {
-    fn push(&mut self, records: &[u8], count: u64) {
+    fn push(&mut self, records: [&[u8]; 2], count: u64) {
+        let len: usize = records.iter().map(|part| part.len()).sum();
         let mut state = self.0.lock();
         if state.closed {
             return;
         }
-        if state.buffer.len() + records.len() > MAX_WAITING_BYTES {
+        if state.buffer.len() + len > MAX_WAITING_BYTES {
             state.lost.0 += count;
-            state.lost.1 += records.len() as u64;
+            state.lost.1 += len as u64;
             state.dropped += count;
             return;
         }
         state.note_lost();
         let before = state.buffer.len();
-        state.buffer.extend_from_slice(records);
+        records.iter().for_each(|part| state.buffer.extend_from_slice(part));
         state.count += count;
         if before < WAKE_BYTES && state.buffer.len() >= WAKE_BYTES {
             self.0.wake.notify_one();

@@ -135,7 +135,7 @@ pub enum Record<'a> {
         iova: u64,
         /// Bytes asked for.
         len: u64,
-        /// What it got; empty if it got nothing.
+        /// What it got; empty if it got nothing. Cut off in traces that are not for replay.
         #[serde(borrow, with = "serde_bytes")]
         data: &'a [u8],
         /// Why it got nothing.

@@ -6,14 +6,16 @@ use crate::record::Record;
 
 /// Most bytes of the events of one call. Those beyond are lost, and said to be.
 const MAX_CALL_BYTES: usize = 64 << 20;
+/// Bytes of a device's read of memory that are enough to decode it and to watch its driver.
+pub const SHOWN_OF_READ: usize = 4096;
 /// Memory that is kept for the next call.
 const KEPT_BYTES: usize = 1 << 20;
 
 /// Where whole calls, as the bytes of their records, go. Called on the device's thread: does not
 /// block, and counts what it cannot keep.
 pub trait Sink: Send {
-    /// Takes `count` records. They belong together: all or none are kept.
-    fn push(&mut self, records: &[u8], count: u64);
+    /// Takes `count` records, in two parts. They belong together: all or none are kept.
+    fn push(&mut self, records: [&[u8]; 2], count: u64);
 }
 
 /// Keeps records in memory, up to a limit.
@@ -28,10 +30,11 @@ pub struct MemorySink {
 }
 
 impl Sink for std::sync::Arc<std::sync::Mutex<MemorySink>> {
-    fn push(&mut self, records: &[u8], count: u64) {
+    fn push(&mut self, records: [&[u8]; 2], count: u64) {
         let mut sink = self.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if sink.dropped == 0 && sink.bytes.len() + records.len() <= sink.limit {
-            sink.bytes.extend_from_slice(records);
+        let len: usize = records.iter().map(|part| part.len()).sum();
+        if sink.dropped == 0 && sink.bytes.len() + len <= sink.limit {
+            records.iter().for_each(|part| sink.bytes.extend_from_slice(part));
         } else {
             sink.dropped += count;
         }
@@ -39,8 +42,10 @@ impl Sink for std::sync::Arc<std::sync::Mutex<MemorySink>> {
 }
 
 /// What happened during the call that goes on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Step {
+    /// Bytes of each read of memory that are kept.
+    pub(crate) kept_of_read: usize,
     /// Bytes of its events.
     events: Vec<u8>,
     count: u64,
@@ -52,6 +57,17 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    fn new() -> Self {
+        Self {
+            kept_of_read: usize::MAX,
+            events: Vec::new(),
+            count: 0,
+            clock: Vec::new(),
+            active: false,
+            dropped: (0, 0),
+        }
+    }
+
     /// An event that changes nothing outside the function.
     pub(crate) fn look(&mut self, record: &Record<'_>) {
         if self.events.len() > MAX_CALL_BYTES {
@@ -104,7 +120,15 @@ impl Recorder {
     /// A recorder that hands on to `sink`.
     #[must_use]
     pub fn new(sink: Box<dyn Sink>) -> Self {
-        Self { sink, step: Step::default(), idle: Idle::default(), scratch: Vec::new(), last: 0 }
+        Self { sink, step: Step::new(), idle: Idle::default(), scratch: Vec::new(), last: 0 }
+    }
+
+    /// Keeps only the first bytes of each of the device's reads of memory, as
+    /// [`SHOWN_OF_READ`]. Such a trace cannot be replayed.
+    #[must_use]
+    pub fn keep_of_reads(mut self, bytes: usize) -> Self {
+        self.step.kept_of_read = bytes;
+        self
     }
 
     /// A call begins at this time, or another one is noted.
@@ -149,7 +173,7 @@ impl Recorder {
         self.flush_idle();
         self.scratch.clear();
         note.encode(&mut self.scratch);
-        self.sink.push(&self.scratch, 1);
+        self.sink.push([&self.scratch, &[]], 1);
     }
 
     fn flush_idle(&mut self) {
@@ -159,13 +183,12 @@ impl Recorder {
         if repeats > 0 {
             self.scratch.clear();
             Record::Repeat { count: repeats, clock }.encode(&mut self.scratch);
-            self.sink.push(&self.scratch, 1);
+            self.sink.push([&self.scratch, &[]], 1);
         }
     }
 
     fn emit(&mut self, call: &Record<'_>) {
         self.scratch.clear();
-        self.scratch.shrink_to(KEPT_BYTES);
         let mut count = 1 + self.step.count;
         call.encode(&mut self.scratch);
         if !self.step.clock.is_empty() {
@@ -177,14 +200,13 @@ impl Recorder {
             }
             count += 1;
         }
-        self.scratch.extend_from_slice(&self.step.events);
         let (records, bytes) = self.step.dropped;
         if records > 0 {
-            Record::Dropped { records, bytes }.encode(&mut self.scratch);
+            Record::Dropped { records, bytes }.encode(&mut self.step.events);
             count += 1;
         }
+        self.sink.push([&self.scratch, &self.step.events], count);
         self.step.clear();
-        self.sink.push(&self.scratch, count);
     }
 }
 

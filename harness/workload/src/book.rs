@@ -20,6 +20,8 @@ pub enum FailureKind {
     Lost,
     /// Something completed that was not in flight.
     Twice,
+    /// A request completed, and the interrupt that its driver waited for did not come.
+    Silent,
     /// The device accessed memory that its driver had not given it.
     Stray,
     /// The driver found the device at fault, or waited in vain.
@@ -44,6 +46,7 @@ impl FailureKind {
             Self::Accepted => "accepted",
             Self::Lost => "lost",
             Self::Twice => "twice",
+            Self::Silent => "silent",
             Self::Stray => "stray",
             Self::Driver => "driver",
             Self::NotRecovered => "not-recovered",
@@ -121,6 +124,8 @@ pub(crate) struct Book {
     pub(crate) deviations: Vec<Deviation>,
     pub(crate) submitted: u64,
     pub(crate) completed: u64,
+    /// Requests in the order in which they completed.
+    pub(crate) order: Vec<u64>,
 }
 
 impl Book {
@@ -149,6 +154,7 @@ impl Book {
             return;
         };
         self.completed += 1;
+        self.order.push(id);
         let wrong = match (expect, outcome) {
             (Expect::Refusal, Outcome::Refused(_)) => None,
             (Expect::Refusal, Outcome::Done(_)) => {

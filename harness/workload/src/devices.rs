@@ -15,6 +15,10 @@ use crate::watch::Watched;
 /// Longest virtual time that a driver waits for anything, in nanoseconds.
 pub(crate) const PATIENCE: u64 = 10_000_000;
 
+/// Completions of nothing in a row after which a driver gives up: a register that points into a ring
+/// may be stuck.
+pub(crate) const MAX_STRANGERS: usize = 64;
+
 /// A driver at work.
 pub(crate) trait Working {
     /// Does an operation. Requests may stay in flight.

@@ -60,8 +60,10 @@ fn of(kind: &Kind, ordered: bool) -> Excuse {
         // One request, in one way.
         Kind::CompletionStatus { .. } => Excuse { refused: 1, ..NONE },
         Kind::CompletionLost {} => Excuse { lost: 1, ..SLOW },
-        // The output may be the name of a session.
-        Kind::CorruptOutput { .. } => Excuse { wrong: 1, refused: ANY, anew: true, ..NONE },
+        // The output may be the name of a session, or its status if it was written in pieces.
+        Kind::CorruptOutput { .. } => {
+            Excuse { wrong: 1, refused: ANY, confused: true, anew: true, ..NONE }
+        }
         Kind::CompletionDuplicate {} => Excuse { twice: 1, confused: true, lost: ANY, ..SLOW },
         // Everything under way is gone. A driver that reads the device's pointers finds others.
         Kind::SurpriseRemoval { .. } | Kind::LinkFlap { .. } | Kind::SpontaneousReset {} => {
@@ -138,6 +140,7 @@ impl Judge {
             FailureKind::Refused | FailureKind::Accepted => (&mut self.refused, excuse.refused),
             FailureKind::Twice => (&mut self.twice, excuse.twice),
             FailureKind::Stray => return excuse.wrong == ANY,
+            FailureKind::Silent => return excuse.slow || excuse.confused,
             FailureKind::Driver => return excuse.confused,
             _ => return false,
         };

@@ -3,6 +3,8 @@
 //! A model's bug is made by a wrapper around the model, which changes what it is told and what it
 //! does to its bus; a driver's bug by its platform, or where it takes completions.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use understudy_device::{
     AccessError, Bar, Bus, DeviceModel, DmaFault, FinishedJob, Identity, InterruptMode, Job, JobId,
@@ -29,7 +31,7 @@ pub enum Bug {
     ModelWritesAfterReset,
     /// The model does not send some interrupts.
     ModelForgetsInterrupt,
-    /// The model does not hear some doorbells.
+    /// The model does not hear some doorbells, and does not look into their queues before the next.
     ModelMissesDoorbell,
     /// The model says of some good requests that they failed.
     ModelFailsRequest,
@@ -108,8 +110,15 @@ pub fn plant(
     match bug.filter(|bug| bug.is_of_model()) {
         None => model,
         Some(bug) => {
-            let state =
-                Planted { bug, vocabulary, count: 0, payload: false, late: Vec::new(), last: None };
+            let state = Planted {
+                bug,
+                vocabulary,
+                count: 0,
+                payload: false,
+                late: Vec::new(),
+                last: None,
+                deaf: BTreeSet::new(),
+            };
             Box::new(Broken { model, state, polls: 0 })
         }
     }
@@ -133,6 +142,8 @@ struct Planted {
     late: Vec<(u64, Vec<u8>)>,
     /// The last output.
     last: Option<(u64, Vec<u8>)>,
+    /// Queues whose last doorbell was not heard.
+    deaf: BTreeSet<u16>,
 }
 
 impl Planted {
@@ -175,9 +186,12 @@ impl DeviceModel for Broken {
         data: &[u8],
     ) -> Result<(), AccessError> {
         let bells = self.state.vocabulary.doorbells;
-        let bell = bells.iter().any(|bell| bell.queue(bar, offset).is_some());
-        if bell && self.state.strikes(Bug::ModelMissesDoorbell, 3) {
-            return Ok(());
+        if let Some(queue) = bells.iter().find_map(|bell| bell.queue(bar, offset)) {
+            self.state.deaf.remove(&queue);
+            if self.state.strikes(Bug::ModelMissesDoorbell, 3) {
+                self.state.deaf.insert(queue);
+                return Ok(());
+            }
         }
         self.model.write(&mut Self::bus(&mut self.state, bus), bar, offset, data)
     }
@@ -212,6 +226,7 @@ impl DeviceModel for Broken {
 
     fn reset(&mut self, kind: ResetKind) {
         self.model.reset(kind);
+        self.state.deaf.clear();
         if self.state.bug == Bug::ModelWritesAfterReset {
             self.state.late.extend(self.state.last.take());
         }
@@ -329,7 +344,7 @@ impl Bus for BrokenBus<'_> {
     }
 
     fn may_fetch(&mut self, queue: u16) -> bool {
-        self.bus.may_fetch(queue)
+        !self.state.deaf.contains(&queue) && self.bus.may_fetch(queue)
     }
 
     fn shared_read(&mut self, bar: Bar, offset: u64, into: &mut [u8]) -> Result<(), DmaFault> {

@@ -151,6 +151,9 @@ impl<'a> Runner<'a> {
         if self.failure.is_none() {
             self.shut_down();
         }
+        if self.platform.is_exhausted() {
+            self.fail(FailureKind::Stuck, "the driver goes round in circles");
+        }
         self.finish()
     }
 

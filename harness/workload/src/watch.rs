@@ -22,15 +22,31 @@ struct Granted {
     /// Start and length.
     ranges: BTreeMap<u64, u64>,
     strays: Vec<String>,
+    /// What the device wrote, if somebody wants to know.
+    written: Option<Vec<Written>>,
+}
+
+/// A write of the device to memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// Virtual time in nanoseconds.
+    pub at: u64,
+    /// First address.
+    pub iova: u64,
+    /// Bytes.
+    pub len: u64,
 }
 
 /// Looks at each access, and lets all pass.
 struct Watching(Arc<Mutex<Granted>>);
 
 impl Hooks for Watching {
-    fn dma(&mut self, _: Nanos, access: DmaAccess) -> Result<(), DmaFaultKind> {
+    fn dma(&mut self, now: Nanos, access: DmaAccess) -> Result<(), DmaFaultKind> {
         let DmaAccess { write, iova, len } = access;
         let mut granted = lock(&self.0);
+        if let Some(written) = granted.written.as_mut().filter(|_| write) {
+            written.push(Written { at: now.0, iova, len });
+        }
         let range = granted.ranges.range(..=iova).next_back();
         let inside = range.is_some_and(|(start, room)| {
             iova.checked_add(len).is_some_and(|end| end <= start + room)
@@ -63,8 +79,16 @@ struct Inner {
     writes: u64,
     /// Waits since the driver last did something.
     waits: u32,
+    accesses: u64,
+    /// The last wait for an interrupt was in vain.
+    vain: bool,
 }
 
+/// Virtual time that taking an interrupt costs: an interrupt that is there at once, again and again,
+/// does not stop the clock.
+const INTERRUPT_NANOS: u64 = 1_000;
+/// Accesses and waits of the drivers of one run. Whoever needs more goes round in circles.
+const MAX_ACCESSES: u64 = 2_000_000;
 /// A driver that only waits sees the clock run faster after so many waits, by so many nanoseconds
 /// each, and ever faster: a long wait costs few steps.
 const PATIENT_WAITS: u32 = 256;
@@ -79,7 +103,17 @@ impl Watched {
         let granted = Arc::new(Mutex::new(Granted::default()));
         let hooks = Box::new(Watching(Arc::clone(&granted)));
         platform.simulation().host_mut().set_hooks(Some(hooks));
-        let inner = Inner { platform, granted, vocabulary, bug, doorbells: 0, writes: 0, waits: 0 };
+        let inner = Inner {
+            platform,
+            granted,
+            vocabulary,
+            bug,
+            doorbells: 0,
+            writes: 0,
+            waits: 0,
+            accesses: 0,
+            vain: false,
+        };
         Self(Rc::new(RefCell::new(inner)))
     }
 
@@ -91,6 +125,23 @@ impl Watched {
     /// What the device accessed and may not; forgets it.
     pub(crate) fn take_strays(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.0.borrow().granted).strays)
+    }
+
+    /// What the device wrote since the last call, which is when that began to be noted.
+    pub(crate) fn take_written(&self) -> Vec<Written> {
+        let inner = self.0.borrow();
+        let before = lock(&inner.granted).written.replace(Vec::new());
+        before.unwrap_or_default()
+    }
+
+    /// Whether drivers have used up what a run may do: all their accesses fail from then on.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.0.borrow().accesses > MAX_ACCESSES
+    }
+
+    /// Whether the driver last waited for an interrupt in vain; forgets it.
+    pub(crate) fn take_vain(&self) -> bool {
+        std::mem::take(&mut self.0.borrow_mut().vain)
     }
 
     /// The driver is gone, and its memory with it.
@@ -105,7 +156,14 @@ impl Watched {
 }
 
 impl Inner {
+    /// One more access or wait.
+    fn spend(&mut self) -> Result<(), PlatformError> {
+        self.accesses = self.accesses.saturating_add(1);
+        if self.accesses > MAX_ACCESSES { Err(PlatformError::Gone) } else { Ok(()) }
+    }
+
     fn idle(&mut self, deadline: Nanos) -> Result<Activity, PlatformError> {
+        self.spend()?;
         self.waits = self.waits.saturating_add(1);
         if self.waits > PATIENT_WAITS {
             let faster = ((self.waits - PATIENT_WAITS) / 64).min(7);
@@ -113,6 +171,20 @@ impl Inner {
             self.platform.simulation().host_mut().advance_to(leap);
         }
         self.platform.idle(deadline)
+    }
+
+    fn wait_interrupt(&mut self, vector: u16, deadline: Nanos) -> Result<bool, PlatformError> {
+        loop {
+            // Looks before it waits, and after: with a deadline that is over, it waits for one step.
+            let now = self.platform.now();
+            if self.platform.wait_interrupt(vector, now)? {
+                return Ok(true);
+            }
+            if self.idle(deadline)? == Activity::Quiet || self.platform.now() >= deadline {
+                let now = self.platform.now();
+                return self.platform.wait_interrupt(vector, now);
+            }
+        }
     }
 }
 
@@ -138,11 +210,14 @@ impl Platform for Watched {
     }
 
     fn bar_read(&mut self, bar: u8, offset: u64, into: &mut [u8]) -> Result<(), PlatformError> {
-        as_on_the_bus(self.0.borrow_mut().platform.bar_read(bar, offset, into))
+        let mut inner = self.0.borrow_mut();
+        inner.spend()?;
+        as_on_the_bus(inner.platform.bar_read(bar, offset, into))
     }
 
     fn bar_write(&mut self, bar: u8, offset: u64, from: &[u8]) -> Result<(), PlatformError> {
         let mut inner = self.0.borrow_mut();
+        inner.spend()?;
         inner.waits = 0;
         let mut bells = inner.vocabulary.doorbells.iter();
         if bells.any(|bell| bell.queue(Bar(bar), offset).is_some()) {
@@ -198,17 +273,13 @@ impl Platform for Watched {
 
     fn wait_interrupt(&mut self, vector: u16, deadline: Nanos) -> Result<bool, PlatformError> {
         let mut inner = self.0.borrow_mut();
-        loop {
-            // Looks before it waits, and after: with a deadline that is over, it waits for one step.
-            let now = inner.platform.now();
-            if inner.platform.wait_interrupt(vector, now)? {
-                return Ok(true);
-            }
-            if inner.idle(deadline)? == Activity::Quiet || inner.platform.now() >= deadline {
-                let now = inner.platform.now();
-                return inner.platform.wait_interrupt(vector, now);
-            }
+        let came = inner.wait_interrupt(vector, deadline)?;
+        inner.vain = !came;
+        if came {
+            let after = inner.platform.now().plus(INTERRUPT_NANOS);
+            inner.platform.simulation().host_mut().advance_to(after);
         }
+        Ok(came)
     }
 
     fn idle(&mut self, deadline: Nanos) -> Result<Activity, PlatformError> {

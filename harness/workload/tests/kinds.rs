@@ -1,11 +1,11 @@
-//! Each kind of fault on each model: it happens exactly when it is triggered, does what it says,
-//! and does nothing otherwise; or it is refused, with the reason.
+//! Each kind of fault on each model: it happens exactly when it is triggered, is seen to do what it
+//! says, and does nothing otherwise; or it is refused, with the reason.
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
     use understudy_faults::{Plan, Site, kinds, text};
-    use understudy_workload::probe::{Outcome, Probed, Seen, probe};
+    use understudy_workload::probe::{Outcome, Probed, Seen, Written, probe};
     use understudy_workload::{Completion, Generator, Options};
 
     const REQUESTS: u8 = 12;
@@ -23,8 +23,18 @@ mod tests {
         Late,
         /// No request is right from the next one on.
         Gone,
-        /// Every request is right, and took as long.
-        Nothing,
+        /// Every request is right, and the model heard one more doorbell.
+        Twice,
+        /// The two requests complete in the other order, and are right.
+        Swapped,
+        /// One write to memory comes in two halves, `DELAY` apart. Whether requests are right
+        /// nevertheless.
+        TornWrite(bool),
+        /// The lower half of the register is as it is, the upper half as at the read before.
+        TornRegister,
+        /// One interrupt came with this vector instead of its own, which is missed, and every result is
+        /// right.
+        Vector(usize),
         /// So many more interrupts, or fewer: the sum over all requests differs by this at least.
         Interrupts(i64),
         /// The register reads otherwise after that request, and all else is the same.
@@ -57,15 +67,16 @@ mod tests {
     fn register(device: &str) -> &'static str {
         match device {
             "virtio-crypto" => "4:0x4",
-            "qat" => "0:0xc8",
-            _ => "2:0x20000",
+            "qat" => "0:0x7c",
+            _ => "0:0x108",
         }
     }
 
     fn rows(device: &str) -> Vec<Row> {
         use Outcome::{Refused, TimedOut, Wrong};
         use Shows::{
-            Config, Fails, Gone, Interrupts, Late, NoRestart, NoStart, Nothing, Once, Register,
+            Config, Fails, Gone, Interrupts, Late, NoRestart, NoStart, Once, Register, Swapped,
+            TornRegister, TornWrite, Twice, Vector,
         };
         let in_order = device == "qaic";
         let none = || json!({});
@@ -95,7 +106,7 @@ mod tests {
         }
         let delay = json!({ "delay": "2ms" });
         // What drivers look at is in the first half of a response of QAT and of the DMA bridge.
-        let torn = if device == "virtio-crypto" { Fails } else { Nothing };
+        let torn = TornWrite(device != "virtio-crypto");
         // Not one of those with which the driver starts.
         let interrupt = json!({ "nth": 1,
             "after": [{ "on": "completion", "nth": 5, "queue": queue }] });
@@ -117,16 +128,16 @@ mod tests {
                 Register,
             ),
             row("stale-read", none(), reads.clone(), Register),
-            row("torn-read", none(), reads, Nothing),
+            row("torn-read", none(), reads, TornRegister),
             row("doorbell-lost", none(), bell.clone(), Once(TimedOut)),
             row("doorbell-late", delay.clone(), bell.clone(), Late),
-            row("doorbell-duplicate", none(), bell, Nothing),
+            row("doorbell-duplicate", none(), bell, Twice),
             row("queue-full", json!({ "queue": queue }), fetch(5), Gone),
             row("completion-status", json!({ "status": status }), done.clone(), Once(Refused)),
             row("completion-lost", none(), done.clone(), Once(TimedOut)),
             row("completion-late", delay.clone(), done.clone(), Late),
             row("completion-duplicate", none(), done.clone(), Fails),
-            row("completion-reordered", none(), done.clone(), Nothing),
+            row("completion-reordered", none(), done.clone(), Swapped),
             row("completion-wrong-tag", json!({ "tag": "0x3b" }), done.clone(), Fails),
             row("completion-torn", delay.clone(), done.clone(), torn),
             row("completion-before-data", delay.clone(), done.clone(), Once(Wrong)),
@@ -135,7 +146,12 @@ mod tests {
             with_interrupts(row("interrupt-spurious", none(), fetch(5), Interrupts(1))),
             Row {
                 completion: Completion::Vectors,
-                ..row("interrupt-wrong-vector", json!({ "vector": 3 }), interrupt.clone(), Nothing)
+                ..row(
+                    "interrupt-wrong-vector",
+                    json!({ "vector": 0 }),
+                    interrupt.clone(),
+                    Vector(0),
+                )
             },
             with_interrupts(row(
                 "interrupt-storm",
@@ -178,6 +194,20 @@ mod tests {
             _ => faulty.seen.iter().rposition(during),
         };
         place.unwrap_or(usize::MAX)
+    }
+
+    fn total(seen: &Seen) -> u64 {
+        seen.interrupts.iter().sum()
+    }
+
+    /// Whether one of the writes now comes in two halves, the second one late.
+    fn is_torn(whole: &[Written], now: &[Written]) -> bool {
+        let find = |iova: u64, len: u64| now.iter().find(|it| (it.iova, it.len) == (iova, len));
+        whole.iter().any(|Written { iova, len, .. }| {
+            let half = len / 2;
+            let halves = (find(*iova, half), find(iova + half, len - half));
+            matches!(halves, (Some(first), Some(rest)) if rest.at >= first.at + DELAY)
+        })
     }
 
     fn outcomes(probed: &Probed) -> Vec<Outcome> {
@@ -223,9 +253,36 @@ mod tests {
                 slow && right_after(at)
             }
             Shows::Gone => !all[at + 1..].contains(&Outcome::Right),
-            Shows::Nothing => right_after(0) && took(faulty) < took(base) + 15_000_000,
+            Shows::Twice => right_after(0) && faulty.seen[at].heard == base.seen[at].heard + 1,
+            Shows::Swapped => {
+                let orders = |probed: &Probed| -> Vec<Vec<u64>> {
+                    probed.seen.iter().map(|seen| seen.order.clone()).collect()
+                };
+                let mut swapped = orders(base);
+                swapped[at].reverse();
+                right_after(0) && base.seen[at].order.len() == 2 && orders(faulty) == swapped
+            }
+            Shows::TornWrite(right) => {
+                let torn = is_torn(&base.seen[at].written, &faulty.seen[at].written);
+                torn && (!right || right_after(0))
+            }
+            Shows::TornRegister => {
+                let [old, new] = [base.seen[at - 1].register, base.seen[at].register];
+                let torn = new & 0xffff | old & 0xffff_0000;
+                let mut all: Vec<_> = base.seen.iter().map(|seen| seen.register).collect();
+                all[at] = torn;
+                let registers = faulty.seen.iter().map(|seen| seen.register);
+                right_after(0) && torn != new && registers.eq(all)
+            }
+            Shows::Vector(wrong) => {
+                let [now, then] = [faulty, base].map(|probed| &probed.seen[at].interrupts);
+                let other = (0..then.len()).filter(|v| *v != wrong && now[*v] + 1 == then[*v]);
+                let moved = now[wrong] == then[wrong] + 1 && other.count() == 1;
+                let missed = all[at] == Outcome::Silent && right_after(at + 1);
+                moved && missed && took(faulty) < took(base) + 15_000_000
+            }
             Shows::Interrupts(by) => {
-                let last = |probed: &Probed| probed.seen.last().map_or(0, |it| it.interrupts);
+                let last = |probed: &Probed| probed.seen.last().map_or(0, total);
                 let more = last(faulty).cast_signed() - last(base).cast_signed();
                 // Without one, the driver waits in vain; with one more, it may look sooner.
                 let waits = all.contains(&Outcome::TimedOut);
@@ -238,9 +295,7 @@ mod tests {
             Shows::Config => faulty.seen[at].config == u32::MAX && right_after(0),
             Shows::NoStart | Shows::NoRestart => false,
         };
-        let count = |probed: &Probed| -> Vec<u64> {
-            probed.seen.iter().map(|seen| seen.interrupts).collect()
-        };
+        let count = |probed: &Probed| -> Vec<u64> { probed.seen.iter().map(total).collect() };
         let counts = (count(base), count(faulty));
         if ok { Ok(()) } else { wrong(&format!("request {at}: {all:?}, interrupts {counts:?}")) }
     }
@@ -261,7 +316,8 @@ mod tests {
             }
             let options = Options { completion: row.completion, ..Options::default() };
             let run = |plan: &Plan| {
-                let probed = probe(device, plan, &options, REQUESTS);
+                let pairs = matches!(row.shows, Shows::Swapped);
+                let probed = probe(device, plan, &options, REQUESTS, pairs);
                 probed.unwrap_or_else(|error| panic!("{}: {error}", row.kind))
             };
             let base = run(&Plan::default());

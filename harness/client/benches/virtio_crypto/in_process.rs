@@ -74,9 +74,89 @@ impl Host for World {
     }
 }
 
+/// A function as it is called here.
+pub(crate) trait Function {
+    fn config_size(&self) -> u64;
+    fn config_read(&mut self, host: &mut dyn Host, at: u64, data: &mut [u8]) -> Access;
+    fn config_write(&mut self, host: &mut dyn Host, at: u64, data: &[u8]) -> Access;
+    fn bar_read(&mut self, host: &mut dyn Host, bar: Bar, at: u64, data: &mut [u8]) -> Access;
+    fn bar_write(&mut self, host: &mut dyn Host, bar: Bar, at: u64, data: &[u8]) -> Access;
+    fn poll(&mut self, host: &mut dyn Host, budget: u32) -> Progress;
+    fn finish(&mut self, host: &mut dyn Host, done: FinishedJob);
+}
+
+pub(crate) type Access = Result<(), AccessError>;
+
+/// Implements [`Function`] by the methods of those names.
+macro_rules! function {
+    ($function:ty) => {
+        impl $crate::in_process::Function for $function {
+            fn config_size(&self) -> u64 {
+                understudy_pci::PciFunction::config_size(self)
+            }
+
+            fn config_read(
+                &mut self,
+                host: &mut dyn understudy_pci::Host,
+                at: u64,
+                data: &mut [u8],
+            ) -> $crate::in_process::Access {
+                <$function>::config_read(self, host, at, data)
+            }
+
+            fn config_write(
+                &mut self,
+                host: &mut dyn understudy_pci::Host,
+                at: u64,
+                data: &[u8],
+            ) -> $crate::in_process::Access {
+                <$function>::config_write(self, host, at, data)
+            }
+
+            fn bar_read(
+                &mut self,
+                host: &mut dyn understudy_pci::Host,
+                bar: understudy_device::Bar,
+                at: u64,
+                data: &mut [u8],
+            ) -> $crate::in_process::Access {
+                <$function>::bar_read(self, host, bar, at, data)
+            }
+
+            fn bar_write(
+                &mut self,
+                host: &mut dyn understudy_pci::Host,
+                bar: understudy_device::Bar,
+                at: u64,
+                data: &[u8],
+            ) -> $crate::in_process::Access {
+                <$function>::bar_write(self, host, bar, at, data)
+            }
+
+            fn poll(
+                &mut self,
+                host: &mut dyn understudy_pci::Host,
+                budget: u32,
+            ) -> understudy_device::Progress {
+                <$function>::poll(self, host, budget)
+            }
+
+            fn finish(
+                &mut self,
+                host: &mut dyn understudy_pci::Host,
+                done: understudy_device::FinishedJob,
+            ) {
+                <$function>::finish(self, host, done);
+            }
+        }
+    };
+}
+
+function!(PciFunction);
+
 /// A function in this thread.
-pub(crate) struct InProcess {
-    function: PciFunction,
+pub(crate) struct InProcess<F = PciFunction> {
+    function: F,
     /// What the function's work runs in, for those who measure it.
     pub(crate) around: fn(&mut dyn FnMut()),
     world: World,
@@ -85,11 +165,17 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     pub(crate) fn new(model: Box<dyn DeviceModel>) -> anyhow::Result<Self> {
+        Ok(Self::with(PciFunction::new(model)?))
+    }
+}
+
+impl<F> InProcess<F> {
+    pub(crate) fn with(function: F) -> Self {
         let (memory, start) = (vec![0; SIZE], Instant::now());
         let world = World { memory, start, jobs: Vec::new(), next_job: 0 };
         let allocator = Allocator::new(BASE, SIZE as u64);
         let around = |work: &mut dyn FnMut()| work();
-        Ok(Self { function: PciFunction::new(model)?, around, world, allocator })
+        Self { function, around, world, allocator }
     }
 }
 
@@ -97,7 +183,7 @@ fn refused(error: AccessError) -> PlatformError {
     PlatformError::Refused(error.to_string())
 }
 
-impl Platform for InProcess {
+impl<F: Function> Platform for InProcess<F> {
     fn config_size(&self) -> u64 {
         self.function.config_size()
     }

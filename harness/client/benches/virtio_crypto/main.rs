@@ -7,64 +7,24 @@
 
 mod by_turns;
 mod in_process;
+mod request;
 
 use std::hint::black_box;
 
 use by_turns::ratio;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use in_process::InProcess;
-use understudy_client::Platform;
+use request::Bench;
 use understudy_client::vfio_user::{SocketOptions, SocketPlatform};
-use understudy_client::virtio_crypto::buffer::Prepared;
-use understudy_client::virtio_crypto::{
-    CipherKey, Direction, Driver, Operation, Options, Parameters, Target, cipher,
-};
+use understudy_client::virtio_crypto::{Direction, cipher};
 use understudy_engines::cipher as engine;
 use understudy_pci::PciFunction;
 use understudy_server::DeviceServer;
 use understudy_virtio_crypto::{Parameters as DeviceParameters, VirtioCrypto};
 
-const KEY: [u8; 16] = [7; 16];
 const IV: [u8; 16] = [9; 16];
 const SMALL: usize = 4 << 10;
 const LARGE: usize = 64 << 10;
-
-/// One request, ready to be given to the device again and again.
-struct Bench<P> {
-    driver: Driver<P>,
-    request: Option<Prepared>,
-}
-
-impl<P: Platform> Bench<P> {
-    fn new(
-        platform: P,
-        algorithm: u32,
-        direction: Direction,
-        iv: &[u8],
-        len: usize,
-    ) -> anyhow::Result<Self> {
-        let options = Options { guard: false, ..Options::default() };
-        let mut driver = Driver::new(platform, options)?;
-        let key = Parameters::Cipher(CipherKey { algorithm, direction, key: KEY.to_vec() });
-        let session = driver.create_session(&key)?;
-        let src = vec![0x5a; len];
-        let operation = Operation::Cipher { direction, iv, src: &src };
-        let encoded = driver.encode(Target::Session(session), &operation)?;
-        let request = driver.prepare(0, &encoded)?;
-        Ok(Self { driver, request: Some(request) })
-    }
-
-    /// Doorbell to completion.
-    fn round_trip(&mut self) -> anyhow::Result<()> {
-        let request = self.request.take().ok_or_else(|| anyhow::anyhow!("no request"))?;
-        let ticket = self.driver.post(0, request).map_err(|(error, _)| error)?;
-        self.driver.kick(0)?;
-        let finished = self.driver.wait(ticket)?;
-        anyhow::ensure!(finished.status.is_none(), "the device answers {:?}", finished.status);
-        self.request = Some(finished.request);
-        Ok(())
-    }
-}
 
 fn function() -> anyhow::Result<Box<dyn understudy_device::DeviceModel>> {
     Ok(Box::new(VirtioCrypto::new(DeviceParameters::default())?))
@@ -121,7 +81,7 @@ fn throughput(c: &mut Criterion) {
         let platform = must(InProcess::new(must(function())));
         let iv = &IV[..algorithm.iv_len()];
         let mut bench = must(Bench::new(platform, number, direction, iv, LARGE));
-        let key = must(engine::Key::new(algorithm, &KEY).map_err(Into::into));
+        let key = must(engine::Key::new(algorithm, &request::KEY).map_err(Into::into));
         let way = match direction {
             Direction::Encrypt => engine::Direction::Encrypt,
             Direction::Decrypt => engine::Direction::Decrypt,

@@ -1,6 +1,6 @@
 //! Queues, submission and completion.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::error::DriverError;
 use crate::platform::Platform;
@@ -180,6 +180,8 @@ pub struct Driver<P> {
     queues: Vec<Queue>,
     in_flight: BTreeMap<Ticket, InFlight>,
     finished: BTreeMap<Ticket, Finished>,
+    /// The finished ones, in the order in which they finished.
+    order: VecDeque<Ticket>,
     next_ticket: u64,
 }
 
@@ -213,6 +215,7 @@ impl<P: Platform> Driver<P> {
             queues,
             in_flight: BTreeMap::new(),
             finished: BTreeMap::new(),
+            order: VecDeque::new(),
             next_ticket: 0,
         })
     }
@@ -367,7 +370,7 @@ impl<P: Platform> Driver<P> {
         self.submit_encoded(queue, &encoded)
     }
 
-    /// Takes a request that has finished, if there is one, without waiting.
+    /// Takes the request that has finished first, if there is one, without waiting.
     ///
     /// # Errors
     /// What the device did wrong.
@@ -378,7 +381,8 @@ impl<P: Platform> Driver<P> {
                 self.finish(queue, used)?;
             }
         }
-        Ok(self.finished.pop_first().map(|(_, finished)| finished))
+        let first = self.order.pop_front();
+        Ok(first.and_then(|ticket| self.finished.remove(&ticket)))
     }
 
     /// Waits for one request; others that finish meanwhile are kept.
@@ -389,6 +393,7 @@ impl<P: Platform> Driver<P> {
         let deadline = self.device.platform.now().plus(self.options.timeout_nanos);
         loop {
             if let Some(finished) = self.finished.remove(&ticket) {
+                self.order.retain(|other| *other != ticket);
                 return Ok(finished);
             }
             let held = self.in_flight.get(&ticket);
@@ -418,6 +423,7 @@ impl<P: Platform> Driver<P> {
             return Err(DriverError::TooShort { queue: index, len: used.len, need });
         }
         self.finished.insert(ticket, Finished { ticket, status, len: used.len, request });
+        self.order.push_back(ticket);
         Ok(())
     }
 

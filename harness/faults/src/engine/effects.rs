@@ -137,6 +137,14 @@ impl Faults {
                 _ => {}
             }
         }
+        // A read does not pass a write: a driver that reads a late doorbell back finds it.
+        for (_, what) in self.later.values() {
+            if let Later::Doorbell { bar: of, offset: start, data: written, .. } = what
+                && *of == bar
+            {
+                overlap(*start, written, offset, data);
+            }
+        }
     }
 
     fn hide_feature(&self, bit: u64, at: (Bar, u64), data: &mut [u8]) {
@@ -338,6 +346,16 @@ impl Faults {
         let last = iova.saturating_add(len.saturating_sub(1) as u64);
         let payload = Some(self.requests.is_payload());
         Event { address: Some((iova, last)), payload, ..Event::at(site) }
+    }
+}
+
+/// Copies what was written at `start` to the part of the data of a read at `offset` that it covers.
+fn overlap(start: u64, written: &[u8], offset: u64, data: &mut [u8]) {
+    for (at, byte) in (start..).zip(written) {
+        let index = at.checked_sub(offset).and_then(|index| usize::try_from(index).ok());
+        if let Some(slot) = index.and_then(|index| data.get_mut(index)) {
+            *slot = *byte;
+        }
     }
 }
 
@@ -549,8 +567,9 @@ impl Interposer for Faults {
             _ => false,
         });
         let (now, next_fetch) = (self.now, self.next_fetch);
+        let held = self.requests.holds(queue, now);
         let gate = self.gate(queue);
-        if full || gate.shut || now < next_fetch {
+        if full || held || gate.shut || now < next_fetch {
             return false;
         }
         // Let in before, and nothing was fetched since: the queue was empty.

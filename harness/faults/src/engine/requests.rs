@@ -46,6 +46,17 @@ pub(super) struct Piece {
     pub(super) change: Option<(Vec<u8>, Vec<u8>)>,
 }
 
+/// An entry that was delayed.
+struct Held {
+    at: Tap,
+    queue: u16,
+    entry: Vec<u8>,
+    /// It passes when it is offered again from then on.
+    until: u64,
+    /// When the ring engine offers it again.
+    offered: u64,
+}
+
 /// What a fetched entry asks for.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Request {
@@ -64,7 +75,7 @@ pub(super) struct Requests {
     opcodes: BTreeMap<u64, u64>,
     order: VecDeque<u64>,
     /// Entries that were delayed here, to be known when they are offered again.
-    held: VecDeque<(Tap, u16, Vec<u8>, u64)>,
+    held: VecDeque<Held>,
     pieces: Vec<Piece>,
     old_bytes: usize,
     /// The half of the next completion that comes later by this.
@@ -131,7 +142,7 @@ impl Requests {
 
     /// Delays are over: what comes again is not known here, and so passes.
     pub(super) fn release(&mut self, now: u64) {
-        self.held.iter_mut().for_each(|held| held.3 = now);
+        self.held.iter_mut().for_each(|held| held.until = now);
         self.tear = None;
     }
 
@@ -173,8 +184,8 @@ impl Requests {
 
     /// An entry that a delay of ours held back.
     pub(super) fn take_held(&mut self, at: Tap, queue: u16, entry: &[u8], now: u64) -> bool {
-        let is_it = |held: &(Tap, u16, Vec<u8>, u64)| {
-            held.0 == at && held.1 == queue && held.2 == entry && held.3 <= now
+        let is_it = |held: &Held| {
+            held.at == at && held.queue == queue && held.entry == entry && held.until <= now
         };
         match self.held.iter().position(is_it) {
             Some(index) => self.held.remove(index).is_some(),
@@ -186,7 +197,14 @@ impl Requests {
         if self.held.len() == MAX_HELD {
             self.held.pop_front();
         }
-        self.held.push_back((at, queue, entry.to_vec(), until));
+        let entry = entry.to_vec();
+        self.held.push_back(Held { at, queue, entry, until, offered: until });
+    }
+
+    /// Whether a fetched entry of the queue is held, which no other may overtake.
+    pub(super) fn holds(&self, queue: u16, now: u64) -> bool {
+        let blocks = |held: &Held| held.at == Tap::Fetched && held.queue == queue;
+        self.held.iter().any(|held| blocks(held) && held.offered > now)
     }
 
     /// What a fetched entry asks for, as far as a plan wants to know.

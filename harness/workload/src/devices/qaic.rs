@@ -9,7 +9,7 @@ use understudy_client::qaic::{
 use understudy_client::{DmaBuffer, DriverError, Platform};
 use understudy_tensor::{Limits, Network, pack};
 
-use super::{Overlooked, PATIENCE, Working, bytes};
+use super::{MAX_STRANGERS, Overlooked, PATIENCE, Working, bytes};
 use crate::book::{Book, Expect, FailureKind, Outcome};
 use crate::case::{Completion, Operation, Options, Work};
 use crate::planted::Bug;
@@ -47,6 +47,7 @@ struct Flying {
 
 pub(super) struct Worker {
     driver: Driver<Watched>,
+    platform: Watched,
     program: u32,
     channels: Vec<Activation>,
     /// By channel (its place in `channels`), then by the id of each bridge request.
@@ -58,6 +59,8 @@ pub(super) struct Worker {
     depth: usize,
     bug: Option<Bug>,
     overlooked: Overlooked,
+    /// Responses to nothing since the last one to something.
+    strangers: usize,
 }
 
 impl Worker {
@@ -73,13 +76,14 @@ impl Worker {
         };
         let driver_options =
             DriverOptions { vectors, timeout_nanos: PATIENCE, ..DriverOptions::default() };
-        let mut driver = Driver::new(platform, driver_options)?;
+        let mut driver = Driver::new(platform.clone(), driver_options)?;
         driver.power_up()?;
         let program = driver
             .load(USER, doubler(), 1 << 20, 64)?
             .map_err(|_| DriverError::Missing("room for a network"))?;
         let mut worker = Self {
             driver,
+            platform,
             program,
             channels: Vec::new(),
             ids: BTreeMap::new(),
@@ -89,6 +93,7 @@ impl Worker {
             depth: usize::from(options.depth.max(1)).min(8),
             bug,
             overlooked: Overlooked::default(),
+            strangers: 0,
         };
         for _ in 0..options.queues.clamp(1, 3) {
             let channel = worker.activate()?;
@@ -148,8 +153,13 @@ impl Worker {
         let (Some(whole), Some(flying)) = (whole, flying) else {
             let what = format!("channel {channel}: a response to no request in flight");
             book.deviate(FailureKind::Twice, what);
+            self.strangers += 1;
+            if self.strangers > MAX_STRANGERS {
+                return Err(DriverError::Missing("response to a request in flight"));
+            }
             return Ok(());
         };
+        self.strangers = 0;
         if flying.status == 0 {
             flying.status = status;
         }
@@ -267,7 +277,11 @@ impl Worker {
     ) -> Result<(), DriverError> {
         while self.pending(channel) > leave {
             let active = self.channels[channel];
+            self.platform.take_vain();
             let response = self.driver.wait_response(&active)?;
+            if self.platform.take_vain() {
+                book.deviate(FailureKind::Silent, "a request completed without an interrupt");
+            }
             self.took(channel, response, book)?;
         }
         Ok(())

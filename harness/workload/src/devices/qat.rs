@@ -11,7 +11,7 @@ use understudy_client::{DmaBuffer, DriverError, Platform};
 use understudy_engines::deflate::{self, Huffman};
 use understudy_engines::{cipher as ec, modular};
 
-use super::{Overlooked, PATIENCE, Working, bytes};
+use super::{MAX_STRANGERS, Overlooked, PATIENCE, Working, bytes};
 use crate::book::{Book, Expect, FailureKind, Outcome};
 use crate::case::{Completion, Operation, Options, Work};
 use crate::planted::Bug;
@@ -62,6 +62,8 @@ pub(super) struct Worker {
     depth: usize,
     bug: Option<Bug>,
     overlooked: Overlooked,
+    /// Responses to nothing since the last one to something.
+    strangers: usize,
 }
 
 impl Worker {
@@ -79,7 +81,8 @@ impl Worker {
             driver.open(pair, SLOTS, len)?;
         }
         let (flying, depth) = (BTreeMap::new(), usize::from(options.depth.max(1)).min(SLOTS - 2));
-        Ok(Self { driver, flying, pieces, depth, bug, overlooked: Overlooked::default() })
+        let (overlooked, strangers) = (Overlooked::default(), 0);
+        Ok(Self { driver, flying, pieces, depth, bug, overlooked, strangers })
     }
 
     fn pending(&self, pair: u16) -> usize {
@@ -95,8 +98,13 @@ impl Worker {
         let Some(flying) = self.flying.remove(&(pair, response.opaque())) else {
             let what = format!("pair {pair}: a response to no request in flight");
             book.deviate(FailureKind::Twice, what);
+            self.strangers += 1;
+            if self.strangers > MAX_STRANGERS {
+                return Err(DriverError::Missing("response to a request in flight"));
+            }
             return Ok(());
         };
+        self.strangers = 0;
         if self.overlooked.strikes(self.bug) {
             return Ok(());
         }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, VecDeque};
 use understudy_client::DriverError;
 use understudy_client::virtio::{Completion as How, QueueOptions};
 use understudy_client::virtio_crypto::{
-    AeadKey, CipherKey, CryptoError, Direction, Driver, Finished, HashKey, MacKey, Operation,
-    Options as DriverOptions, Parameters, Scatter, Session, Target, Ticket, aead, cipher, hash,
-    mac,
+    AeadKey, Akcipher, AkcipherKey, CipherKey, CryptoError, Direction, Driver, Finished, HashKey,
+    KeyKind, MacKey, Operation, Options as DriverOptions, Parameters, Scatter, Scheme, Session,
+    Target, Ticket, aead, akcipher, cipher, hash, mac,
 };
-use understudy_engines::{aead as ea, cipher as ec, hash as eh, mac as em};
+use understudy_engines::{aead as ea, cipher as ec, hash as eh, mac as em, modular};
 
 use super::{Overlooked, PATIENCE, Working, bytes};
 use crate::book::{Book, Expect, FailureKind, Outcome};
@@ -18,16 +18,20 @@ use crate::planted::Bug;
 use crate::watch::Watched;
 
 pub(super) const WORK: &[Work] =
-    &[Work::Cipher, Work::Hash, Work::Mac, Work::Aead, Work::Wrong, Work::Renew];
+    &[Work::Cipher, Work::Hash, Work::Mac, Work::Aead, Work::Power, Work::Wrong, Work::Renew];
 
 const IV: [u8; 16] = [0x42; 16];
 const AAD: &[u8] = b"additional";
+/// Bytes of an RSA modulus.
+const MODULUS: usize = 64;
+const EXPONENT: u8 = 3;
 
 /// What sessions are kept by: work, key, and whether it is the second form of it.
 type SessionKey = (Work, u8);
 
 pub(super) struct Worker {
     driver: Driver<Watched>,
+    platform: Watched,
     sessions: BTreeMap<SessionKey, Session>,
     flying: VecDeque<(Ticket, u64)>,
     depth: usize,
@@ -57,7 +61,7 @@ impl Worker {
         let Options { packed, indirect, event_idx, .. } = *options;
         let queues = usize::from(options.queues.clamp(1, 3));
         let driver = Driver::new(
-            platform,
+            platform.clone(),
             DriverOptions {
                 queues: QueueOptions { packed, indirect, event_idx },
                 queue_size: 256,
@@ -70,6 +74,7 @@ impl Worker {
         )?;
         Ok(Self {
             driver,
+            platform,
             sessions: BTreeMap::new(),
             flying: VecDeque::new(),
             depth: usize::from(options.depth.max(1)),
@@ -102,6 +107,13 @@ impl Worker {
             Err(CryptoError::Driver(error)) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Something has completed: the interrupt that was waited for has come.
+    fn heard(&self, book: &mut Book) {
+        if self.platform.take_vain() {
+            book.deviate(FailureKind::Silent, "a request completed without an interrupt");
+        }
     }
 
     /// The session of this kind and key.
@@ -192,7 +204,9 @@ impl Working for Worker {
     fn collect(&mut self, leave: usize, book: &mut Book) -> Result<(), DriverError> {
         while self.flying.len() > leave {
             let Some((ticket, _)) = self.flying.front().copied() else { break };
+            self.platform.take_vain();
             let finished = self.driver.wait(ticket)?;
+            self.heard(book);
             self.take(ticket, finished, book)?;
         }
         Ok(())
@@ -228,7 +242,12 @@ impl Asked {
         if operation.work == Work::Cipher {
             len = len / 16 * 16;
         }
-        let source = bytes(operation.salt, len);
+        let mut source = bytes(operation.salt, len);
+        if operation.work == Work::Power {
+            // Below every modulus.
+            source.resize(MODULUS, 1);
+            source[0] = 0;
+        }
         Self { work: operation.work, key: operation.salt & 3, source }
     }
 
@@ -240,6 +259,7 @@ impl Asked {
             Work::Mac if self.key & 2 == 0 => "HMAC-SHA-256",
             Work::Mac => "CMAC-AES",
             Work::Aead => "ChaCha20-Poly1305",
+            Work::Power => "RSA",
             _ => "a session that is none",
         };
         format!("{work} of {} bytes", self.source.len())
@@ -247,6 +267,20 @@ impl Asked {
 
     fn key_bytes(&self) -> Vec<u8> {
         vec![self.key.wrapping_mul(91) ^ 0x3c; 32]
+    }
+
+    fn modulus(&self) -> Vec<u8> {
+        let mut modulus = bytes(self.key | 0x40, MODULUS);
+        modulus[0] |= 0x80;
+        modulus[MODULUS - 1] |= 1;
+        modulus
+    }
+
+    /// An `RSAPublicKey` (RFC 8017 A.1.1).
+    fn public_key(&self) -> Vec<u8> {
+        let wide = u8::try_from(MODULUS).unwrap_or(0) + 1;
+        let start = [0x30, wide + 5, 2, wide, 0];
+        [&start[..], &self.modulus(), &[2, 1, EXPONENT]].concat()
     }
 
     fn parameters(&self) -> Parameters {
@@ -265,6 +299,11 @@ impl Asked {
                 tag_len: 16,
                 aad_len: 10,
             }),
+            Work::Power => Parameters::Akcipher(AkcipherKey {
+                scheme: Scheme::Rsa { padding: akcipher::RSA_RAW, hash: akcipher::RSA_NO_HASH },
+                kind: KeyKind::Public,
+                key: self.public_key(),
+            }),
             _ => {
                 let algorithm = if self.key & 2 == 0 { cipher::AES_CBC } else { cipher::AES_CTR };
                 Parameters::Cipher(CipherKey { algorithm, direction, key })
@@ -281,6 +320,10 @@ impl Asked {
                 Operation::Mac { src, result_len }
             }
             Work::Aead => Operation::Aead { direction, iv: &IV[..12], aad: AAD, src, tag_len: 16 },
+            Work::Power => {
+                let dst_len = u32::try_from(MODULUS).unwrap_or(u32::MAX);
+                Operation::Akcipher { operation: Akcipher::Encrypt, src, dst_len }
+            }
             _ => Operation::Cipher { direction, iv: &IV, src },
         }
     }
@@ -318,6 +361,7 @@ impl Asked {
                 data.extend(tag);
                 Ok(data)
             }
+            Work::Power => modular::power(&data, &[EXPONENT], &self.modulus()),
             _ => {
                 let algorithm = match self.key & 2 {
                     0 => ec::Algorithm::AesCbc,
