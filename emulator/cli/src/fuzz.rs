@@ -5,6 +5,7 @@ mod client;
 mod driver;
 mod qemu;
 mod server;
+mod workload;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use understudy_fuzzing::{Executor, Finding, Outcome, Target, campaign, targets};
 
@@ -155,6 +157,20 @@ fn count_findings(out: &Path) -> usize {
     std::fs::read_dir(out.join("findings")).map_or(0, |files| files.flatten().count())
 }
 
+/// How often a campaign was run in a folder before: each round draws from elsewhere.
+fn rounds(out: &Path) -> u64 {
+    let text = std::fs::read_to_string(out.join("stats.json")).unwrap_or_default();
+    let stats: Value = serde_json::from_str(&text).unwrap_or_default();
+    // Those of a server are a list, one entry for each job.
+    let stats = stats.get(0).unwrap_or(&stats);
+    stats["rounds"].as_u64().unwrap_or(0)
+}
+
+/// Where the randomness of a round starts.
+fn seed(args: &CampaignArgs, rounds: u64) -> u64 {
+    args.seed ^ rounds << 40
+}
+
 /// Ends a campaign: statistics for whoever goes on with it, and a report.
 fn end(args: &CampaignArgs, stats: &impl Serialize, line: &str) -> Result<(), Failure> {
     write_stats(&args.out, stats)?;
@@ -164,4 +180,17 @@ fn end(args: &CampaignArgs, stats: &impl Serialize, line: &str) -> Result<(), Fa
 fn write_stats(out: &Path, stats: &impl Serialize) -> Result<(), Failure> {
     campaign::write_stats(out, stats)
         .map_err(|error| Failure::environment("cannot write", out.display(), error))
+}
+
+/// Text in which numbers do not count, so that the same defect has the same name.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '0'..='9' if out.ends_with('#') => {}
+            '0'..='9' => out.push('#'),
+            other => out.push(other),
+        }
+    }
+    out
 }

@@ -274,6 +274,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     return us_run("virtio-crypto", data, size, us_drive);
 }
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned int seed)
+{
+    return us_mutate(data, size, room, seed);
+}
 #else
 int main(int argc, char **argv)
 {

@@ -13,6 +13,11 @@
  *         return us_run("virtio-crypto", data, size, us_drive);
  *     }
  *
+ *     size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned int seed)
+ *     {
+ *         return us_mutate(data, size, room, seed);
+ *     }
+ *
  * With our own engine (any compiler):
  *
  *     int main(int argc, char **argv)
@@ -82,6 +87,11 @@ void us_wrong(us_device *device, const char *clause);
 /* Runs a driver once on a fresh device ("virtio-crypto", "qat"). If the driver is wrong, says why
  * and aborts: as fuzzing engines want it. Any input will do. Returns 0. */
 int us_run(const char *device, const uint8_t *input, size_t len, us_driver driver);
+
+/* Changes an input so that it stays an input (a program, as JSON), for libFuzzer and others: in
+ * place, from len bytes to at most room. Returns how many there are now. An empty input, or one of
+ * any bytes, becomes a new one. */
+size_t us_mutate(uint8_t *data, size_t len, size_t room, uint32_t seed);
 
 /* Our own engine: `fuzz [--seed N] [--runs N] [--time SECONDS] [--out DIR]`, `replay FILE`.
  * Returns the process' exit code: 0, 1 if there is a finding, 2 for a wrong command line. */

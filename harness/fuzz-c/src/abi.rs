@@ -298,6 +298,22 @@ pub unsafe extern "C" fn us_run(
 /// # Safety
 /// As the header says.
 #[unsafe(no_mangle)]
+pub unsafe extern "C" fn us_mutate(data: *mut u8, len: usize, room: usize, seed: u32) -> usize {
+    if data.is_null() || len > room {
+        return 0;
+    }
+    // SAFETY: not null, so it points to `room` bytes, of which `len` have been written, and which
+    // nobody else uses during the call.
+    let bytes = unsafe {
+        data.add(len).write_bytes(0, room - len);
+        std::slice::from_raw_parts_mut(data, room)
+    };
+    understudy_fuzzing::mutate_bytes(bytes, len, seed)
+}
+
+/// # Safety
+/// As the header says.
+#[unsafe(no_mangle)]
 pub unsafe extern "C" fn us_main(
     argc: c_int,
     argv: *const *const c_char,

@@ -79,4 +79,10 @@ fn libfuzzer_and_asan_show_the_bug_in_its_place() {
     let output = Command::new(&program).arg(&input).current_dir(folder.path()).output().unwrap();
     let said = text(&output);
     assert!(!output.status.success() && said.contains("in take"), "{said}");
+
+    // From nothing.
+    let arguments = ["-seed=1", "-runs=20000", "-max_len=16384", "-len_control=0"];
+    let output = Command::new(&program).args(arguments).current_dir(folder.path()).output();
+    let said = text(&output.unwrap());
+    assert!(said.contains("in take") && said.contains("Test unit written"), "{said}");
 }

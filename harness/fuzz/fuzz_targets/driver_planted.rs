@@ -8,3 +8,7 @@ libfuzzer_sys::fuzz_target!(|input: &[u8]| {
     let mut executor = Executor::new(target.as_ref()).expect("a model with these parameters");
     executor.run_or_panic(&Program::from_bytes(input));
 });
+
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, room: usize, seed: u32| {
+    understudy_fuzzing::mutate_bytes(&mut data[..room], size, seed)
+});

@@ -1,6 +1,6 @@
 //! Programs from a seed, and programs from programs.
 
-use rand::RngExt;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::program::{Act, Call, Edit, MAX_PARTS, Program, What};
@@ -168,4 +168,34 @@ pub(crate) fn mutate(
     program.acts.truncate(MAX_PARTS);
     program.calls.truncate(32);
     program
+}
+
+/// For engines that bring their own corpus and feedback: makes another program of the one in the
+/// first `size` bytes of `data`, in the same place, as JSON. What is not JSON is replaced by a new
+/// program. Returns how many bytes it takes, at most the length of `data`; `size` if none fits.
+pub fn mutate_bytes(data: &mut [u8], size: usize, seed: u32) -> usize {
+    const CALLS: u8 = 8;
+    let mut random = ChaCha8Rng::seed_from_u64(seed.into());
+    let given = data.get(..size).and_then(|bytes| serde_json::from_slice::<Program>(bytes).ok());
+    let mut program = match &given {
+        Some(given) => {
+            let others = (0..8).map(|_| mutate(&mut random, given, given, CALLS));
+            others.into_iter().find(|other| other != given).unwrap_or_default()
+        }
+        None => self::program(&mut random, CALLS),
+    };
+    loop {
+        let text = serde_json::to_vec(&program).unwrap_or_default();
+        if let Some(place) = data.get_mut(..text.len()) {
+            place.copy_from_slice(&text);
+            return text.len();
+        }
+        if program.parts() == 0 {
+            return size.min(data.len());
+        }
+        program.acts.truncate(program.acts.len() / 2);
+        if program.acts.is_empty() {
+            program.calls.truncate(program.calls.len() / 2);
+        }
+    }
 }

@@ -34,6 +34,7 @@ mod world;
 pub use defect::{Defect, DefectKind};
 pub use executor::{Executor, Outcome};
 pub use finding::Finding;
+pub use generate::mutate_bytes;
 pub use platform::FuzzPlatform;
 pub use program::{Act, Call, Edit, Program, What};
 pub use target::Target;

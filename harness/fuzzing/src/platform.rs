@@ -14,8 +14,11 @@ use crate::world::{Place, World, finish_job, hex};
 pub const DEFAULT_BUDGET: u32 = 50_000;
 /// Virtual time of one access, in nanoseconds.
 const ACCESS_NANOS: u64 = 100;
-/// Virtual time of one wait, in nanoseconds.
-const WAIT_NANOS: u64 = 10_000;
+/// Virtual time of a turn in which the device works, in nanoseconds.
+const WORK_NANOS: u64 = 10_000;
+/// Virtual time of a turn in which it does nothing though it should: whoever waits with a limit
+/// comes to it in few turns.
+const STALL_NANOS: u64 = 1_000_000;
 /// Entries' worth of work of one turn.
 const POLL_BUDGET: u32 = 64;
 
@@ -184,6 +187,7 @@ impl FuzzPlatform {
             return Progress::Idle;
         }
         if turn.stall {
+            self.world.pass(STALL_NANOS);
             return Progress::More;
         }
         if let Some(done) = finish_job(&mut self.world) {
@@ -335,9 +339,13 @@ impl Platform for FuzzPlatform {
     fn idle(&mut self, deadline: Nanos) -> Result<Activity, PlatformError> {
         self.spend("waits", 0)?;
         self.world.seen(Site::Turn, 0);
-        self.world.pass(WAIT_NANOS);
+        self.world.pass(WORK_NANOS);
+        // The turn is a step itself.
+        let before = self.steps().saturating_add(1);
         match self.turn() {
             Progress::More => Ok(Activity::Active),
+            // It has just done something: whoever waited looks first, with its time left.
+            Progress::Idle if self.steps() > before => Ok(Activity::Active),
             Progress::Until(instant) => {
                 self.world.pass_until(instant.min(deadline));
                 Ok(Activity::Active)

@@ -26,8 +26,10 @@ use crate::defect::{Defect, DefectKind, without_numbers};
 use crate::finding::{FORMAT, Finding};
 use crate::message::{self, Conversation, Sizes};
 
-/// Longest wait for any answer.
+/// Longest wait for a connection and for plain questions. What takes longer is counted as slow.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// A conversation without an answer for so long hangs. Less would tell of the machine's load.
+const HANG: Duration = Duration::from_secs(60);
 /// Conversations of one connection at most.
 const PER_CONNECTION: usize = 64;
 /// Growth is looked for once in so many conversations.
@@ -68,6 +70,8 @@ pub struct ServerStats {
     pub connections: u64,
     /// Times that the server was started.
     pub starts: u64,
+    /// Conversations that took longer than five seconds.
+    pub slow: u64,
     /// Resident bytes, descriptors, threads of the server when last looked at.
     pub size: [u64; 3],
     /// The same after warming up.
@@ -88,6 +92,8 @@ pub struct ServerFuzzer {
     history: VecDeque<Conversation>,
     stats: ServerStats,
     looks: u64,
+    /// How long until a conversation hangs.
+    patience: Duration,
 }
 
 /// The server cannot be fuzzed at all.
@@ -120,6 +126,7 @@ impl ServerFuzzer {
             history: VecDeque::new(),
             stats: ServerStats::default(),
             looks: 0,
+            patience: HANG,
         };
         fuzzer.start()?;
         fuzzer.survey()?;
@@ -181,6 +188,8 @@ impl ServerFuzzer {
             return Ok(());
         }
         let deadline = Instant::now() + Duration::from_secs(60);
+        // It hung for much longer.
+        self.patience = PATIENCE;
         let wanted = finding.defect.clone();
         let mut holds = |some: &[Conversation]| {
             let again = Instant::now() < deadline && !some.is_empty();
@@ -198,6 +207,7 @@ impl ServerFuzzer {
         }
         finding.program = serde_json::to_value(&all).unwrap_or_default();
         finding.bytes = finding.program.to_string().len();
+        self.patience = HANG;
         self.connection = None;
         self.start()
     }
@@ -255,11 +265,11 @@ impl ServerFuzzer {
     }
 
     fn await_server(&mut self) -> Result<(), ServerError> {
-        let deadline = Instant::now() + 4 * PATIENCE;
+        let deadline = Instant::now() + HANG;
         loop {
             match self.connect() {
                 Ok(()) => return Ok(()),
-                Err(error) if Instant::now() > deadline => {
+                Err(error) if Instant::now() > deadline || self.has_ended() => {
                     let socket = self.options.socket.display().to_string();
                     return Err(system(&format!("no server answers on {socket}"), error));
                 }
@@ -267,6 +277,11 @@ impl ServerFuzzer {
                 Err(_) => std::thread::sleep(Duration::from_millis(2)),
             }
         }
+    }
+
+    /// The server is ours, and its process has ended.
+    fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|it| it.is_some()))
     }
 
     /// A connection that has agreed on a version.
@@ -384,7 +399,8 @@ impl ServerFuzzer {
         connection: &mut Connection,
         conversation: &Conversation,
     ) -> Result<Ended, ClientError> {
-        let deadline = Instant::now() + PATIENCE;
+        let start = Instant::now();
+        let deadline = start + self.patience;
         let mut batch: Vec<u8> = Vec::new();
         let mut asked = Asked::default();
         let mut out_of_step = conversation.cut > 0;
@@ -393,6 +409,7 @@ impl ServerFuzzer {
             let id = u16::try_from(index + 1).unwrap_or(u16::MAX);
             let mut encoded = message.encode(id);
             out_of_step |= encoded.out_of_step;
+            keep_last_id(&mut encoded.bytes);
             asked.add(&encoded.bytes);
             self.stats.messages += 1;
             if index + 1 == count {
@@ -433,7 +450,9 @@ impl ServerFuzzer {
             asked.anything = true;
             connection.shutdown(std::net::Shutdown::Write);
         }
-        self.listen(connection, &mut asked, conversation.answers, deadline)
+        let ended = self.listen(connection, &mut asked, conversation.answers, deadline);
+        self.stats.slow += u64::from(start.elapsed() > PATIENCE);
+        ended
     }
 
     /// Takes replies until the last question is answered, or the server closes.
@@ -464,8 +483,7 @@ impl ServerFuzzer {
             self.stats.replies += 1;
             self.stats.errors += u64::from(message.header.errno().is_some());
             let Header { id, command, .. } = message.header;
-            // An edited message can have this id too; its reply comes first.
-            if id == LAST_ID && command == Command::DEVICE_GET_INFO && !asked.ids.contains(&id) {
+            if id == LAST_ID && command == Command::DEVICE_GET_INFO {
                 return Ok(Ended::InStep);
             }
             if !asked.take(&message.header) {
@@ -508,6 +526,15 @@ impl Drop for ServerFuzzer {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// The id of the last question is its own: an edited message that has it gets another.
+fn keep_last_id(bytes: &mut [u8]) {
+    if let Some(id) = bytes.first_chunk_mut()
+        && u16::from_le_bytes(*id) == LAST_ID
+    {
+        *id = (LAST_ID - 1).to_le_bytes();
     }
 }
 

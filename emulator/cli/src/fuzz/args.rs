@@ -131,8 +131,9 @@ pub(crate) struct DriverArgs {
     #[arg(long, value_name = "KERNEL", default_value = "6.12")]
     pub(crate) kernel: String,
 
-    /// Seconds that one step of a case may take before it counts as a hang.
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = super::seconds)]
+    /// Seconds that one step of a case may take before it counts as a hang: more than the 30 in
+    /// which the kernel says that a task is blocked.
+    #[arg(long, value_name = "SECONDS", default_value = "45", value_parser = super::seconds)]
     pub(crate) patience: Duration,
 
     #[command(flatten)]

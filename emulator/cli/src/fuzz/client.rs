@@ -14,7 +14,7 @@ use understudy_guest::Kit;
 use understudy_server::{DeviceServer, Options};
 
 use super::qemu::{Answer, Qemu};
-use super::{count_findings, end, keep, make_folder, stopped};
+use super::{count_findings, end, keep, make_folder, plain, rounds, seed, stopped};
 use crate::failure::{Failure, Outcome};
 use crate::fuzz::args::ClientArgs;
 use crate::{host, print};
@@ -26,6 +26,7 @@ const BOOT: Duration = Duration::from_millis(300);
 
 #[derive(Debug, Clone, Default, Serialize)]
 struct Stats {
+    rounds: u64,
     executions: u64,
     requests: u64,
     deeds: u64,
@@ -86,8 +87,9 @@ pub(crate) fn run(args: &ClientArgs) -> Outcome {
     if qemu.is_none() {
         print(&format!("a hostile {} waits on {}\n", args.device, args.socket.display()))?;
     }
-    let mut random = ChaCha8Rng::seed_from_u64(args.campaign.seed);
-    let mut stats = Stats::default();
+    let rounds = rounds(&args.campaign.out);
+    let mut random = ChaCha8Rng::seed_from_u64(seed(&args.campaign, rounds));
+    let mut stats = Stats { rounds: rounds + 1, ..Stats::default() };
     let mut running: Option<Qemu> = None;
     let start = Instant::now();
     while start.elapsed() < args.campaign.time && !stop.load(Ordering::Relaxed) {
@@ -181,25 +183,26 @@ fn case(
             (Some(Defect::new(DefectKind::Hang, clause, format!("for {HANG:?}"))), Vec::new())
         }
         Answer::Gone(status, words) => {
-            let last = words.iter().rev().find(|line| !line.trim().is_empty());
-            let clause = last.map_or_else(|| status.clone(), |line| plain(line));
-            (Some(Defect::new(DefectKind::Crash, clause, status)), words)
+            (Some(Defect::new(DefectKind::Crash, cause(&status, &words), status)), words)
         }
     })
 }
 
-/// Without the numbers in it.
-fn plain(line: &str) -> String {
-    let line = line.split_once(": ").map_or(line, |(_, rest)| rest);
-    let mut out = String::new();
-    for character in line.chars() {
-        match character {
-            '0'..='9' if out.ends_with('#') => {}
-            '0'..='9' => out.push('#'),
-            other => out.push(other),
-        }
-    }
-    out
+/// How QEMU ended and what it said of it: the line that tells most, or else the last one.
+fn cause(status: &str, words: &[String]) -> String {
+    let telling = ["Assertion", "hardware error:", "fatal:", "ERROR:", "terminate called"];
+    // Registers and warnings say nothing of the cause.
+    let said = |line: &&String| line.starts_with("qemu") && !line.contains("warning:");
+    let line = words.iter().find(|line| telling.iter().any(|word| line.contains(word)));
+    let line = line.or_else(|| words.iter().rev().find(said));
+    line.map_or_else(
+        || status.to_owned(),
+        |line| {
+            // Without the program's name.
+            let text = line.split_once(": ").map_or(line.as_str(), |(_, text)| text);
+            format!("{status}: {}", plain(text))
+        },
+    )
 }
 
 fn finding(

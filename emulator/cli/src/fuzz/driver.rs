@@ -4,7 +4,11 @@
 //! out, the driver is unloaded. What the driver answers does not matter; what the kernel says does:
 //! an oops, a warning, a lockdep or KASAN report, a task that does not come to an end. After such a
 //! case the guest is restarted; otherwise the next case uses it as it is.
+//!
+//! A finding that is new is tried again in a guest of its own, then with fewer faults. One that
+//! needs the cases before it in its guest keeps them.
 
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -15,10 +19,11 @@ use serde_json::{Value, json};
 use understudy_catalog::Device;
 use understudy_faults::{Faults, Plan};
 use understudy_fuzzing::{Defect, DefectKind, Finding, plans};
-use understudy_guest::{Action, Attachment, Config, Error, Guest, Kernel, Kit, Scenario, Task};
+use understudy_guest::{Attachment, Config, Error, Guest, Kernel, Kit, Task};
 use understudy_server::{DeviceServer, Options};
 
-use super::{count_findings, end, keep, make_folder, stopped};
+use super::workload::Workload;
+use super::{count_findings, end, keep, make_folder, plain, rounds, seed, stopped, write_stats};
 use crate::failure::{Failure, Outcome};
 use crate::fuzz::args::DriverArgs;
 use crate::{faults, guest, host, print};
@@ -39,42 +44,46 @@ const ALARMS: [&str; 13] = [
     "soft lockup",
     "rcu: INFO:",
 ];
+/// What the kernel's self-tests print of a device that computes wrongly: they are right.
+const EXPECTED: [&str; 1] = ["crypto/testmgr.c"];
 /// Cases of one boot at most.
-const PER_BOOT: u32 = 40;
+const PER_BOOT: usize = 40;
+/// How long a boot may take, and how often it is tried again.
+const BOOT_LIMIT: Duration = Duration::from_secs(240);
+const MAX_BOOTS: u32 = 3;
+/// Boots that minimising may take.
+const MAX_ATTEMPTS: u32 = 6;
 /// Lines of the console in a finding.
 const MAX_LINES: usize = 200;
 
 #[derive(Debug, Clone, Default, Serialize)]
 struct Stats {
+    rounds: u64,
     executions: u64,
     boots: u64,
+    /// Boots that took too long, on a machine with much else to do.
+    boots_failed: u64,
     steps_failed: u64,
     faults_fired: u64,
+    not_unloaded: u64,
     seconds: f64,
     per_minute: f64,
     findings: usize,
     defects: u64,
 }
 
-/// The module that drives a device, and a scenario that makes it work.
-fn driver(device: &Device) -> Result<(&'static str, Scenario), Failure> {
-    let module = match device.name {
-        "qat" => "qat_c62xvf",
-        "qaic" => "qaic",
-        _ => "virtio_crypto",
-    };
-    let first = guest::all_scenarios(device, 1)?.into_iter().next();
-    let first = first.ok_or_else(|| {
-        Failure::usage("there are no guest scenarios", device.name, "qaic, qat or virtio-crypto")
-    })?;
-    Ok((module, first))
+impl Stats {
+    fn end(&mut self, start: &Instant, out: &Path) {
+        self.seconds = start.elapsed().as_secs_f64();
+        self.per_minute = self.executions as f64 / (self.seconds / 60.0).max(0.001);
+        self.findings = count_findings(out);
+    }
 }
 
 /// A guest, the device it has, and how much of its console has been judged.
 struct Rig<'a> {
     device: &'static Device,
-    module: &'static str,
-    scenario: Scenario,
+    workload: Workload,
     kit: &'a Kit,
     kernel: &'a Kernel,
     patience: Duration,
@@ -85,19 +94,34 @@ struct Rig<'a> {
 struct Running {
     guest: Guest,
     server: DeviceServer,
-    cases: u32,
+    /// The plans of its cases so far.
+    before: Vec<Plan>,
     judged: usize,
     _folder: tempfile::TempDir,
 }
 
 impl Rig<'_> {
+    /// Boots, again if it takes too long.
     fn boot(&mut self) -> Result<(), Failure> {
+        let mut attempts = 0;
+        loop {
+            match self.boot_once() {
+                Err(_) if attempts < MAX_BOOTS => {
+                    attempts += 1;
+                    self.stats.boots_failed += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn boot_once(&mut self) -> Result<(), Failure> {
         let failed = |error: &dyn std::fmt::Display| {
             Failure::environment("the guest does not boot", self.kernel.release(), error)
         };
         let folder = tempfile::tempdir().map_err(|error| failed(&error))?;
         let socket = folder.path().join("device.sock");
-        let parameters = match self.scenario.devices.parameters {
+        let parameters = match self.workload.scenario.devices.parameters {
             "" => Value::Null,
             text => serde_json::from_str(text).map_err(|error| failed(&error))?,
         };
@@ -105,8 +129,9 @@ impl Rig<'_> {
             .map_err(|error| error.into_failure(&socket))?;
         let mut config = Config {
             devices: vec![Attachment::vfio_user(&socket)],
+            boot_limit: BOOT_LIMIT,
             total_limit: Duration::from_secs(86_400),
-            ..self.scenario.config.clone()
+            ..self.workload.scenario.config.clone()
         };
         // A task that waits so long will wait for ever; and it says where.
         config.kernel_arguments.push("sysctl.kernel.hung_task_timeout_secs=15".to_owned());
@@ -114,58 +139,108 @@ impl Rig<'_> {
             .map_err(|booting| failed(&booting.error))?;
         let judged = guest.log().len();
         self.stats.boots += 1;
-        self.running = Some(Running { guest, server, cases: 0, judged, _folder: folder });
+        self.running = Some(Running { guest, server, before: Vec::new(), judged, _folder: folder });
         Ok(())
     }
 
-    /// One case: the defect, and the console's lines.
-    fn case(&mut self, plan: &Plan) -> Result<Option<(Defect, Vec<String>)>, Failure> {
-        if self.running.as_ref().is_none_or(|running| running.cases >= PER_BOOT) {
+    /// One case.
+    fn case(&mut self, plan: &Plan) -> Result<Option<Found>, Failure> {
+        if self.running.as_ref().is_none_or(|running| running.before.len() >= PER_BOOT) {
             self.running = None;
             self.boot()?;
         }
         let Some(mut running) = self.running.take() else { return Ok(None) };
-        running.cases += 1;
         self.stats.executions += 1;
         inject(&running.server, self.device, plan)?;
         let mut hung = self.work(&mut running);
         self.stats.faults_fired += clear(&running.server);
+        let mut usable = true;
         if hung.is_none() {
-            let unload = Task::Unload { module: self.module.to_owned() };
-            hung = lost(running.guest.perform(&unload, self.patience)).map(|why| ("unload", why));
+            let unload = Task::Unload { module: self.workload.module.to_owned() };
+            let unloaded = running.guest.perform(&unload, self.patience);
+            usable = unloaded.is_ok();
+            hung = lost(unloaded).map(|why| ("unload", why));
         }
         let log = running.guest.log();
         // The console's beginning is dropped in time.
         let new = log.get(running.judged.min(log.len())..).unwrap_or(&log).to_owned();
         running.judged = log.len();
         let lines: Vec<String> = new.lines().map(str::to_owned).collect();
-        let defect = judge(&lines, hung);
-        if defect.is_none() {
-            self.running = Some(running);
-        }
+        let Some(defect) = judge(&lines, hung) else {
+            if usable {
+                running.before.push(plan.clone());
+                self.running = Some(running);
+            } else {
+                self.stats.not_unloaded += 1;
+            }
+            return Ok(None);
+        };
         let tail = lines.len().saturating_sub(MAX_LINES);
-        Ok(defect.map(|defect| (defect, lines[tail..].to_vec())))
+        Ok(Some(Found { defect, lines: lines[tail..].to_vec(), before: running.before }))
+    }
+
+    /// Whether a guest of its own shows the same defect.
+    fn again(&mut self, before: &[Plan], plan: &Plan, defect: &Defect) -> Result<bool, Failure> {
+        self.running = None;
+        for earlier in before {
+            if self.case(earlier)?.is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(self.case(plan)?.is_some_and(|found| found.defect.is_same(defect)))
+    }
+
+    /// Leaves out what the defect does not need, as long as that takes few boots: the plans that
+    /// must come before, the plan, and whether it was seen again.
+    fn minimise(&mut self, found: &Found, plan: &Plan) -> Result<(Vec<Plan>, Plan, bool), Failure> {
+        let Found { defect, before, .. } = found;
+        let none: &[Plan] = &[];
+        let history = if self.again(none, plan, defect)? {
+            none
+        } else if !before.is_empty() && self.again(before, plan, defect)? {
+            return Ok((before.clone(), plan.clone(), true));
+        } else {
+            return Ok((before.clone(), plan.clone(), false));
+        };
+        let (mut failure, mut boots) = (None, 0);
+        let faults = understudy_fuzzing::minimise::without(&plan.faults, |faults| {
+            boots += 1;
+            if boots > MAX_ATTEMPTS {
+                return false;
+            }
+            let candidate = Plan { faults: faults.to_vec(), ..plan.clone() };
+            self.again(none, &candidate, defect).unwrap_or_else(|error| {
+                failure.get_or_insert(error);
+                false
+            })
+        });
+        let plan = Plan { faults, ..plan.clone() };
+        failure.map_or(Ok((history.to_vec(), plan, true)), Err)
     }
 
     /// Loads the driver and makes it work. The step that did not come to an end, if one did not.
     fn work(&mut self, running: &mut Running) -> Option<(&'static str, String)> {
-        for step in self.scenario.steps.iter().take(4) {
-            let Action::Perform(task) = &step.action else { continue };
-            if *task == Task::KernelLog {
-                continue;
-            }
+        for task in &self.workload.tasks {
             let result = running.guest.perform(task, self.patience);
-            self.stats.steps_failed += u64::from(result.is_err());
             let failed = result.is_err();
+            self.stats.steps_failed += u64::from(failed);
             if let Some(why) = lost(result) {
                 return Some(("work", why));
             }
-            if failed {
+            // A driver that is not there has no work; one that failed some may do the rest.
+            if failed && matches!(task, Task::Load { .. }) {
                 break;
             }
         }
         None
     }
+}
+
+/// A defect, the console's last lines, and the cases that the guest had before.
+struct Found {
+    defect: Defect,
+    lines: Vec<String>,
+    before: Vec<Plan>,
 }
 
 /// Why a guest did not answer, if it did not: a task that failed has answered.
@@ -205,18 +280,27 @@ fn clear(server: &DeviceServer) -> u64 {
 
 /// What the console says, or that nothing came.
 fn judge(lines: &[String], hung: Option<(&str, String)>) -> Option<Defect> {
-    let plain = |line: &str| {
+    let name = |line: &str| {
         let text = line.split_once("] ").map_or(line, |(_, text)| text);
-        text.chars().map(|c| if c.is_ascii_digit() { '#' } else { c }).collect::<String>()
+        plain(without_process(text))
     };
-    let alarm = lines.iter().position(|line| ALARMS.iter().any(|text| line.contains(text)));
+    let has = |line: &String, texts: &[&str]| texts.iter().any(|text| line.contains(text));
+    let alarm = lines.iter().position(|line| has(line, &ALARMS) && !has(line, &EXPECTED));
     if let Some(at) = alarm {
-        let mut defect = Defect::new(DefectKind::Kernel, plain(&lines[at]), lines[at].clone());
+        let mut defect = Defect::new(DefectKind::Kernel, name(&lines[at]), lines[at].clone());
         defect.stack = kernel_stack(&lines[at..]);
         return Some(defect);
     }
     let (step, why) = hung?;
     Some(Defect::new(DefectKind::Hang, format!("the guest does not answer: {step}"), why))
+}
+
+/// Without the processor and the process that a warning names.
+fn without_process(text: &str) -> &str {
+    match (text.starts_with("WARNING: CPU:"), text.split_once(" at ")) {
+        (true, Some((_, place))) => place,
+        _ => text,
+    }
 }
 
 /// Functions of a kernel's trace, innermost first, three at most.
@@ -234,46 +318,60 @@ fn kernel_stack(lines: &[String]) -> Vec<String> {
 
 pub(crate) fn run(args: &DriverArgs) -> Outcome {
     let device = host::device(&args.device)?;
-    let (module, scenario) = driver(device)?;
+    let workload = Workload::of(device)?;
     let target = faults::target(device)?;
     let kit = guest::kit(device)?;
     let kernel = one_kernel(&kit, &args.kernel)?;
     make_folder(&args.campaign.out)?;
     let stop = stopped()?;
-    let (stats, patience) = (Stats::default(), args.patience);
-    let mut rig =
-        Rig { device, module, scenario, kit: &kit, kernel, patience, running: None, stats };
-    let mut random = ChaCha8Rng::seed_from_u64(args.campaign.seed);
+    let rounds = rounds(&args.campaign.out);
+    let seed = seed(&args.campaign, rounds);
+    let (stats, patience) = (Stats { rounds: rounds + 1, ..Stats::default() }, args.patience);
+    let mut rig = Rig { device, workload, kit: &kit, kernel, patience, running: None, stats };
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
     let start = Instant::now();
     while start.elapsed() < args.campaign.time && !stop.load(Ordering::Relaxed) {
         let plan = plans::plan(&mut random, &target);
-        let Some((defect, trace)) = rig.case(&plan)? else { continue };
+        let found = rig.case(&plan)?;
+        // Whatever ends this, what was done so far is known.
+        rig.stats.end(&start, &args.campaign.out);
+        write_stats(&args.campaign.out, &rig.stats)?;
+        let Some(found) = found else { continue };
         rig.stats.defects += 1;
-        let program = serde_json::to_value(&plan).unwrap_or_default();
-        let bytes = program.to_string().len();
-        let finding = Finding {
+        let execution = rig.stats.executions;
+        let mut finding = Finding {
             format: understudy_fuzzing::finding::FORMAT,
             kind: "driver".to_owned(),
             target: device.name.to_owned(),
-            seed: args.campaign.seed,
-            execution: rig.stats.executions,
-            config: json!({ "kernel": kernel.release(), "module": module,
+            seed,
+            execution,
+            config: json!({ "kernel": kernel.release(), "module": rig.workload.module,
                 "patience": args.patience.as_secs() }),
-            defect,
-            first_bytes: bytes,
-            bytes,
-            program,
-            trace,
+            defect: found.defect.clone(),
+            first_bytes: 0,
+            bytes: 0,
+            program: Value::Null,
+            trace: found.lines.clone(),
         };
+        if args.campaign.out.join("findings").join(finding.file_name()).exists() {
+            continue;
+        }
+        let size = |plan: &Plan| serde_json::to_vec(plan).map_or(0, |bytes| bytes.len());
+        let (before, smaller, again) = rig.minimise(&found, &plan)?;
+        finding.first_bytes = size(&plan);
+        finding.bytes = size(&smaller);
+        finding.program = serde_json::to_value(&smaller).unwrap_or_default();
+        finding.config["seen_again"] = again.into();
+        if !before.is_empty() {
+            finding.config["before"] = serde_json::to_value(&before).unwrap_or_default();
+        }
         keep(&finding, &args.campaign.out)?;
     }
     let mut stats = rig.stats;
-    stats.seconds = start.elapsed().as_secs_f64();
-    stats.per_minute = stats.executions as f64 / (stats.seconds / 60.0).max(0.001);
-    stats.findings = count_findings(&args.campaign.out);
+    stats.end(&start, &args.campaign.out);
     let line = format!(
         "{} on {}: {} cases in {:.0} s, {:.1} a minute, {} boots, {} faults fired, {} findings\n",
-        module,
+        rig.workload.module,
         kernel.release(),
         stats.executions,
         stats.seconds,
@@ -301,14 +399,20 @@ pub(crate) fn replay(finding: &Finding) -> Result<Option<Defect>, Failure> {
     let plan: Plan =
         serde_json::from_value(finding.program.clone()).map_err(|error| broken(&error))?;
     let device = host::device(&finding.target)?;
-    let (module, scenario) = driver(device)?;
+    let workload = Workload::of(device)?;
     let kit = guest::kit(device)?;
     let release = finding.config["kernel"].as_str().ok_or_else(|| broken(&"no kernel"))?;
     let kernel = one_kernel(&kit, release)?;
     let patience = Duration::from_secs(finding.config["patience"].as_u64().unwrap_or(30));
     let stats = Stats::default();
-    let mut rig =
-        Rig { device, module, scenario, kit: &kit, kernel, patience, running: None, stats };
+    let mut rig = Rig { device, workload, kit: &kit, kernel, patience, running: None, stats };
+    let before = finding.config.get("before").cloned().unwrap_or_else(|| json!([]));
+    let before: Vec<Plan> = serde_json::from_value(before).map_err(|error| broken(&error))?;
     print(&format!("booting {release}\n"))?;
-    Ok(rig.case(&plan)?.map(|(defect, _)| defect))
+    for earlier in &before {
+        if let Some(found) = rig.case(earlier)? {
+            return Ok(Some(found.defect));
+        }
+    }
+    Ok(rig.case(&plan)?.map(|found| found.defect))
 }

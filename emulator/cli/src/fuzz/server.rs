@@ -7,12 +7,13 @@ use serde::Serialize;
 use understudy_fuzzing::server::{ServerError, ServerFuzzer, ServerOptions, ServerStats};
 use understudy_fuzzing::{Defect, Finding};
 
-use super::{end, keep, make_folder, stopped};
+use super::{end, keep, make_folder, rounds, seed, stopped};
 use crate::failure::{Failure, Outcome};
 use crate::fuzz::args::ServerArgs;
 
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Stats {
+    rounds: u64,
     #[serde(flatten)]
     server: ServerStats,
     seconds: f64,
@@ -31,6 +32,7 @@ pub(crate) fn run(args: &ServerArgs) -> Outcome {
     }
     make_folder(&args.campaign.out)?;
     let stop = stopped()?;
+    let rounds = rounds(&args.campaign.out);
     let all: Vec<Result<Stats, Failure>> = std::thread::scope(|scope| {
         let jobs: Vec<_> = (0u64..)
             .zip(&args.connect)
@@ -38,10 +40,10 @@ pub(crate) fn run(args: &ServerArgs) -> Outcome {
                 let options = ServerOptions {
                     socket: socket.clone(),
                     command: args.command.clone(),
-                    seed: args.campaign.seed ^ job << 32,
+                    seed: seed(&args.campaign, rounds) ^ job << 32,
                 };
                 let stop = &stop;
-                scope.spawn(move || work(options, args, stop))
+                scope.spawn(move || work(options, args, rounds + 1, stop))
             })
             .collect();
         let panicked = || Failure::environment("a job panicked", "fuzzer", "a report of this");
@@ -51,16 +53,17 @@ pub(crate) fn run(args: &ServerArgs) -> Outcome {
     let findings: u64 = all.iter().map(|stats| stats.findings).sum();
     let mut line = String::new();
     for (stats, socket) in all.iter().zip(&args.connect) {
-        let Stats { server, seconds, per_second, findings } = stats;
+        let Stats { server, seconds, per_second, findings, .. } = stats;
         line.push_str(&format!(
             "{}: {} executions in {seconds:.0} s, {per_second:.0}/s, {} messages, {} errors, {} \
-             DMA, {} connections, {:.1} MiB, {} descriptors, {findings} findings\n",
+             DMA, {} connections, {} slow, {:.1} MiB, {} descriptors, {findings} findings\n",
             socket.display(),
             server.executions,
             server.messages,
             server.errors,
             server.dma,
             server.connections,
+            server.slow,
             server.size[0] as f64 / f64::from(1 << 20),
             server.size[1],
         ));
@@ -69,7 +72,12 @@ pub(crate) fn run(args: &ServerArgs) -> Outcome {
     Ok(findings == 0)
 }
 
-fn work(options: ServerOptions, args: &ServerArgs, stop: &AtomicBool) -> Result<Stats, Failure> {
+fn work(
+    options: ServerOptions,
+    args: &ServerArgs,
+    rounds: u64,
+    stop: &AtomicBool,
+) -> Result<Stats, Failure> {
     let mut fuzzer = ServerFuzzer::new(options).map_err(|error| gone(&error))?;
     let start = Instant::now();
     let mut findings = 0;
@@ -93,7 +101,7 @@ fn work(options: ServerOptions, args: &ServerArgs, stop: &AtomicBool) -> Result<
     }
     let (server, seconds) = (fuzzer.stats(), start.elapsed().as_secs_f64());
     let per_second = server.executions as f64 / seconds.max(0.001);
-    Ok(Stats { server, seconds, per_second, findings })
+    Ok(Stats { rounds, server, seconds, per_second, findings })
 }
 
 pub(crate) fn replay(finding: &Finding) -> Result<Option<Defect>, Failure> {

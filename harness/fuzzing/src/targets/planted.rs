@@ -140,8 +140,8 @@ const RESULT: u32 = 33;
 const FEATURES: [u32; 2] = [0b101, 1];
 const NEXT: u16 = 1;
 const WRITE: u16 = 2;
-/// Longest wait, in virtual nanoseconds.
-const PATIENCE: u64 = 1_000_000;
+/// Longest wait for the next of the device's answers, in virtual nanoseconds.
+const PATIENCE: u64 = 20_000_000;
 
 /// Registers of the common configuration, by offset.
 mod common {
@@ -341,14 +341,18 @@ impl<'a> Driver<'a> {
 
     /// Takes what the device has done, until nothing is left or nothing comes.
     fn collect(&mut self) -> Answer<()> {
-        let deadline = Nanos(self.p.now().0.saturating_add(PATIENCE));
+        let mut deadline = self.p.now().plus(PATIENCE);
         while self.held.iter().any(Option::is_some) {
             let taken = self.take();
             if taken.is_err() {
                 self.recover()?;
                 return taken.map(|_| ());
             }
-            if !taken? && (self.p.idle(deadline)? == Activity::Quiet) && !self.take()? {
+            let taken = taken?;
+            if taken {
+                deadline = self.p.now().plus(PATIENCE);
+            }
+            if !taken && (self.p.idle(deadline)? == Activity::Quiet) && !self.take()? {
                 let asked = self.get8(common::STATUS)? & 64 != 0;
                 self.recover()?;
                 let why = if asked { "asks for a reset" } else { "does not answer" };

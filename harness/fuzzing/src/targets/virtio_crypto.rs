@@ -54,7 +54,8 @@ fn options(how: u16) -> Options {
     };
     Options {
         queues: QueueOptions { packed: bit(0), indirect: bit(1), event_idx: bit(2) },
-        queue_size: 16,
+        // Three requests at once, whichever way they are cut up.
+        queue_size: 32,
         completion,
         scatter: if bit(5) { Scatter::Merged } else { Scatter::Fields },
         timeout_nanos: 100_000_000,
