@@ -143,6 +143,15 @@ impl Profile {
             .ok_or_else(|| Stop::skip(format!("the function has no {name} capability")))
     }
 
+    /// Region and offset of a virtio device's common configuration (virtio 1.3 §4.1.4).
+    pub(crate) fn common_config(&self) -> Result<(u32, u64), Stop> {
+        let vendor = self.capabilities.iter().filter(|(id, _)| *id == cap::VENDOR);
+        let mut heads = vendor.filter_map(|(_, at)| self.config.get(usize::from(*at)..)?.get(..16));
+        let head = heads.find(|head| head[3] == 1);
+        let head = head.ok_or_else(|| Stop::skip("the function has no common configuration"))?;
+        Ok((u32::from(head[4]), u64::from(le32(head, 8))))
+    }
+
     /// The BARs at power-on that are not zero or part of another: index and low register.
     pub(crate) fn config32(&self, offset: u8) -> u32 {
         le32(&self.config, usize::from(offset))

@@ -198,7 +198,26 @@ impl Session {
 
     /// The client triggers a vector itself.
     pub(crate) fn trigger(&mut self, index: u32, vector: u32) -> Result<(), Stop> {
-        self.set_irqs(irq::NONE | irq::TRIGGER, index, vector, 1, &[], &[])?.ok().map(|_| ())
+        self.trigger_all(index, vector, 1, None)
+    }
+
+    /// The client triggers vectors itself: those of the range, or of these booleans. Not every kind
+    /// takes every action ("VFIO_USER_DEVICE_SET_IRQS"): a refusal ends the check without a verdict.
+    pub(crate) fn trigger_all(
+        &mut self,
+        index: u32,
+        start: u32,
+        count: u32,
+        which: Option<&[u8]>,
+    ) -> Result<(), Stop> {
+        let data = which.map_or(irq::NONE, |_| irq::BOOL);
+        let which = which.unwrap_or_default();
+        let reply = self.set_irqs(data | irq::TRIGGER, index, start, count, which, &[])?;
+        if let Some(error) = reply.error {
+            let error = crate::errno::name(error);
+            return Err(Stop::skip(format!("a client cannot trigger kind {index}: {error}")));
+        }
+        reply.ok().map(|_| ())
     }
 
     pub(crate) fn access(region: u32, offset: u64, count: u32) -> Bytes {

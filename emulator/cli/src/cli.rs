@@ -624,8 +624,8 @@ pub(crate) struct MutantsArgs {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Mutants that are tried at the same time.
-    #[arg(long, value_name = "NUMBER", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=64))]
+    /// Mutants that are tried at the same time. Many of them only have to be waited for.
+    #[arg(long, value_name = "NUMBER", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) jobs: u8,
 
     /// Seconds after which a mutant that does not answer is noticed.

@@ -48,6 +48,7 @@ pub(crate) fn run(args: &MutantsArgs) -> Outcome {
     if args.list {
         return print(&summary::list(&subjects));
     }
+    quiet_jobs();
     let mut summaries = Vec::new();
     for subject in subjects.iter().filter(|subject| !subject.mutants.is_empty()) {
         summaries.push(try_all(subject, args)?);
@@ -73,6 +74,18 @@ pub(crate) fn run(args: &MutantsArgs) -> Outcome {
         }
     }
     Ok(good && every)
+}
+
+/// A job that panics is an error of its device, as it should be. Mutants do it often, and nobody wants
+/// to read of it.
+fn quiet_jobs() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let is_job = std::thread::current().name().is_some_and(|name| name.starts_with("job-"));
+        if !is_job {
+            usual(info);
+        }
+    }));
 }
 
 /// What is broken in many ways.
@@ -116,12 +129,14 @@ fn subjects(args: &MutantsArgs) -> Result<Vec<Subject>, Failure> {
 /// Everything that the threads share.
 struct Trial<'a> {
     subject: &'a Subject,
-    /// Checks that the device as it is passes, in the order in which they are tried.
+    /// In the order in which they are tried.
     checks: Vec<&'static Check>,
+    /// Whether the device passes a check when nothing is wrong, for checks that noticed something.
+    sound: Mutex<BTreeMap<&'static str, bool>>,
     settings: Settings,
     every_check: bool,
     next: AtomicUsize,
-    /// Checks that noticed mutants of a kind: they are tried first on others of it.
+    /// Checks that noticed mutants of a kind, or of a place: they are tried first on others of it.
     killers: Mutex<BTreeMap<String, Vec<&'static str>>>,
     /// Checks that have noticed nothing yet.
     idle: Mutex<BTreeSet<&'static str>>,
@@ -136,9 +151,11 @@ fn try_all(subject: &Subject, args: &MutantsArgs) -> Result<Summary, Failure> {
         patience: PATIENCE,
         ..Settings::default()
     };
+    let checks = if args.every_check { healthy(subject, &settings)? } else { checks::all() };
     let trial = Trial {
         subject,
-        checks: healthy(subject, &settings)?,
+        checks: in_order(checks, subject),
+        sound: Mutex::default(),
         settings,
         every_check: args.every_check,
         next: AtomicUsize::new(0),
@@ -147,7 +164,9 @@ fn try_all(subject: &Subject, args: &MutantsArgs) -> Result<Summary, Failure> {
         fates: Mutex::default(),
         progress: ProgressBar::new(subject.mutants.len() as u64),
     };
-    lock(&trial.idle).extend(trial.checks.iter().map(|check| check.id));
+    if args.every_check {
+        lock(&trial.idle).extend(trial.checks.iter().map(|check| check.id));
+    }
     let workers = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..args.jobs).map(|_| scope.spawn(|| trial.work())).collect();
         workers.into_iter().map(|worker| worker.join().map_err(|_| ())).collect::<Vec<_>>()
@@ -176,27 +195,45 @@ fn kind(device: &str) -> Option<Kind> {
     Kind::ALL.iter().find(|(name, _)| *name == device).map(|(_, kind)| *kind)
 }
 
-/// The checks that the device passes when nothing is wrong, those about itself first.
+/// Checks about the subject itself first.
+fn in_order(mut checks: Vec<&'static Check>, subject: &Subject) -> Vec<&'static Check> {
+    if subject.name != SERVER.0 {
+        checks.sort_by_key(|check| check.area() == "vfio-user");
+    }
+    checks
+}
+
+/// A busy machine is no reason to doubt a device with nothing wrong.
+fn patient(settings: &Settings) -> Settings {
+    Settings { limit: Duration::from_secs(30), ..settings.clone() }
+}
+
+/// The checks that the device passes when nothing is wrong.
 fn healthy(subject: &Subject, settings: &Settings) -> Result<Vec<&'static Check>, Failure> {
     let mut target = subject.sound()?;
-    // Whatever is slow on a busy machine is no reason to doubt it.
-    let settings = Settings { limit: Duration::from_secs(30), ..settings.clone() };
     let all = checks::all();
-    let report = run_checks(&mut target, &all, settings, &mut |_| {});
+    let report = run_checks(&mut target, &all, patient(settings), &mut |_| {});
     let passed = |check: &&&Check| {
         let results = report.results.iter().filter(|result| result.id == check.id);
-        let mut verdicts = results.map(|result| &result.verdict);
-        verdicts.any(|verdict| matches!(verdict, Verdict::Pass | Verdict::Rejected { .. }))
+        results.map(|result| &result.verdict).any(is_pass)
     };
-    let mut healthy: Vec<&'static Check> = all.iter().filter(passed).copied().collect();
-    if subject.name != SERVER.0 {
-        healthy.sort_by_key(|check| check.area() == "vfio-user");
-    }
+    let healthy: Vec<&'static Check> = all.iter().filter(passed).copied().collect();
     if healthy.is_empty() {
         let what = "the device passes no check even when nothing is broken";
         return Err(Failure::environment(what, subject.name, "see understudy check"));
     }
     Ok(healthy)
+}
+
+fn is_pass(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Pass | Verdict::Rejected { .. })
+}
+
+/// What mutants have in common that are noticed by the same checks: the kind, and the place
+/// (`pci.command` of `deaf/pci.command/2-0`, `misc.pf2vf` of `stuck/misc.pf2vf[0]`).
+fn families(mutant: &Mutant) -> [&str; 2] {
+    let place = mutant.id.split(['/', '[']).nth(1).unwrap_or("");
+    [mutant.kind(), place]
 }
 
 impl Trial<'_> {
@@ -216,7 +253,7 @@ impl Trial<'_> {
     fn fate(&self, mutant: &Mutant) -> Result<Fate, Failure> {
         let mut target = Mutated::start(self.subject.device, Some(mutant))?;
         let settings = Settings { fail_fast: true, ..self.settings.clone() };
-        let mut order = self.order(mutant.kind());
+        let mut order = self.order(mutant);
         let mut killer = None;
         let mut attempts = ATTEMPTS;
         while killer.is_none() && !order.is_empty() {
@@ -230,8 +267,8 @@ impl Trial<'_> {
                 attempts -= 1;
                 continue;
             }
-            if is_wedged && self.is_slow(&last.id)? {
-                // Not the mutant's doing. The checks after it may still notice it.
+            if !self.is_the_mutants_doing(&last.id, is_wedged)? {
+                // The checks after it may still notice it.
                 let done = order.iter().position(|check| check.id == last.id).unwrap_or(0);
                 order.drain(..=done);
                 continue;
@@ -239,7 +276,7 @@ impl Trial<'_> {
             killer = Some((last.id.clone(), last.verdict.detail()));
         }
         if let Some((id, _)) = &killer {
-            self.credit(mutant.kind(), id);
+            self.credit(mutant, id);
         }
         if self.every_check {
             self.find_others(&mut target, mutant);
@@ -248,30 +285,46 @@ impl Trial<'_> {
     }
 
     /// All checks, first those that noticed mutants like this one.
-    fn order(&self, kind: &str) -> Vec<&'static Check> {
+    fn order(&self, mutant: &Mutant) -> Vec<&'static Check> {
         let killers = lock(&self.killers);
-        let first = killers.get(kind).map_or(&[][..], Vec::as_slice);
-        let rank = |check: &&Check| first.iter().rev().position(|id| *id == check.id);
+        let lists =
+            families(mutant).map(|family| killers.get(family).map_or(&[][..], Vec::as_slice));
+        let rank = |check: &&Check| {
+            let ranks = lists.iter().map(|list| list.iter().rev().position(|id| *id == check.id));
+            ranks.flatten().min().unwrap_or(usize::MAX)
+        };
         let mut order = self.checks.clone();
-        order.sort_by_key(|check| rank(check).unwrap_or(usize::MAX));
+        order.sort_by_key(rank);
         order
     }
 
-    fn credit(&self, kind: &str, id: &str) {
+    fn credit(&self, mutant: &Mutant, id: &str) {
         let Some(check) = self.checks.iter().find(|check| check.id == id) else { return };
         lock(&self.idle).remove(check.id);
         let mut killers = lock(&self.killers);
-        let killers = killers.entry(kind.to_owned()).or_default();
-        killers.retain(|known| *known != check.id);
-        killers.push(check.id);
+        for family in families(mutant) {
+            let killers = killers.entry(family.to_owned()).or_default();
+            killers.retain(|known| *known != check.id);
+            killers.push(check.id);
+        }
     }
 
-    /// Whether a device with nothing wrong does not answer in time either: a busy machine.
-    fn is_slow(&self, id: &str) -> Result<bool, Failure> {
-        let Some(check) = self.checks.iter().find(|check| check.id == id) else { return Ok(false) };
+    /// Whether a device with nothing wrong passes what a mutant did not. If the mutant did not answer
+    /// in time, it may be the machine that is busy, so that is asked again every time.
+    fn is_the_mutants_doing(&self, id: &str, is_wedged: bool) -> Result<bool, Failure> {
+        let Some(check) = self.checks.iter().find(|check| check.id == id) else { return Ok(true) };
+        let known = lock(&self.sound).get(check.id).copied();
+        if let Some(known) = known.filter(|known| !known || !is_wedged) {
+            return Ok(known);
+        }
         let mut target = self.subject.sound()?;
-        let report = run_checks(&mut target, &[check], self.settings.clone(), &mut |_| {});
-        Ok(report.totals().is_bad())
+        let settings = if is_wedged { self.settings.clone() } else { patient(&self.settings) };
+        let report = run_checks(&mut target, &[check], settings, &mut |_| {});
+        let passes = report.results.iter().map(|result| &result.verdict).any(is_pass);
+        if !is_wedged {
+            lock(&self.sound).insert(check.id, passes);
+        }
+        Ok(passes)
     }
 
     /// Lets the checks that have noticed nothing yet look at this mutant too.
@@ -284,7 +337,7 @@ impl Trial<'_> {
         }
         let report = run_checks(target, &others, self.settings.clone(), &mut |_| {});
         for result in report.results.iter().filter(|result| result.verdict.is_bad()) {
-            self.credit(mutant.kind(), &result.id);
+            self.credit(mutant, &result.id);
         }
     }
 }

@@ -49,9 +49,6 @@ fn identities(model: &dyn DeviceModel) -> Vec<Mutant> {
         ("class".to_owned(), "The class code names no class", Wrong::Class(0x77_0000)),
         ("pin".to_owned(), "The interrupt pin is 7", Wrong::Pin(7)),
     ];
-    if identity.interrupt_pin == 0 {
-        all.push(("pin-intx".to_owned(), "A pin is named that has no INTx", Wrong::Pin(1)));
-    }
     if identity.vendor_id == 0x1af4 {
         all.push((
             "revision".to_owned(),

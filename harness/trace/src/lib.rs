@@ -34,6 +34,7 @@ pub mod watch;
 pub use file::{Header, ReadError, Reader, RegisterName};
 pub use function::TracedFunction;
 pub use line::{Decoder, Line};
+pub use monitor::rules::{RULES, Rule};
 pub use names::Names;
 pub use output::Format;
 pub use pipe::{Consumer, Pipe, Place, Summary};

@@ -73,6 +73,12 @@ pub(super) const CHECKS: &[Check] = &[
         clause: "PCI Express 4.0 §6.6.2, PCI 3.0 §6.8.2.3, §6.8.2.9",
         run: reset_of_msix,
     },
+    Check {
+        id: "pci/express/14",
+        title: "A reset of a PCI Express function puts config space back to what it was at power-on",
+        clause: "PCI Express 4.0 §6.6.1, §6.6.2; vfio-user, VFIO_USER_DEVICE_RESET",
+        run: reset_of_config,
+    },
 ];
 
 fn chain(ctx: &mut Context<'_>) -> Outcome {
@@ -219,7 +225,10 @@ fn reset_of_msix(ctx: &mut Context<'_>) -> Outcome {
     let table = session.read32(CONFIG, msix + 4)?;
     let (region, offset) = (table & 7, u64::from(table & !7));
     let before = session.read16(CONFIG, msix + 2)?;
-    session.write32(region, offset + 12, 0)?;
+    let last = offset + 16 * u64::from(before & 0x7ff);
+    for entry in [offset, last] {
+        session.write32(region, entry + 12, 0)?;
+    }
     session.write16(CONFIG, msix + 2, before | 3 << 14)?;
     let device_control = session.read16(CONFIG, control)?;
     session.write16(CONFIG, control, device_control | 1 << 15)?;
@@ -228,5 +237,72 @@ fn reset_of_msix(ctx: &mut Context<'_>) -> Outcome {
     })?;
     expect_hex("MSI-X Message Control", session.read16(CONFIG, msix + 2)?, before)?;
     session.write16(CONFIG, 4, 2)?;
-    expect_hex("Mask Bit of vector 0", session.read32(region, offset + 12)? & 1, 1)
+    for entry in [offset, last] {
+        expect_hex("Mask Bit", session.read32(region, entry + 12)? & 1, 1)?;
+    }
+    Ok(())
+}
+
+fn reset_of_config(ctx: &mut Context<'_>) -> Outcome {
+    /// What keeps its value, by byte of the structure: Max_Payload_Size, Link Control and Status.
+    const EXEMPT: [(u64, u8); 9] = [
+        (0x08, 0xe0),
+        (0x10, 0xff),
+        (0x11, 0xff),
+        (0x12, 0xff),
+        (0x13, 0xff),
+        (0x30, 0xff),
+        (0x31, 0xff),
+        (0x32, 0xff),
+        (0x33, 0xff),
+    ];
+    let express = ctx.profile.need(cap::EXPRESS, "PCI Express")?;
+    let mut session = ctx.attach()?;
+    let control = express + 8;
+    let has_flr = session.read32(CONFIG, express + 4)? & 1 << 28 != 0;
+    if !has_flr && session.info()?.flags & 1 == 0 {
+        return Err(Stop::skip("the function cannot be reset"));
+    }
+    let size = ctx.profile.config.len().min(256);
+    let mut wanted = ctx.profile.config.get(..size).unwrap_or_default().to_vec();
+    for bar in 0..6 {
+        session.write32(CONFIG, 0x10 + 4 * bar, 0xa5a5_a5a5)?;
+    }
+    session.write8(CONFIG, 0x0c, 0x10)?;
+    for (id, at) in &ctx.profile.capabilities {
+        let at = u64::from(*at);
+        match *id {
+            cap::MSI => {
+                for offset in [4, 8, 12, 16] {
+                    session.write32(CONFIG, at + offset, 0xa5a5_a5a5)?;
+                }
+                session.write16(CONFIG, at + 2, 0x0071)?;
+            }
+            cap::MSIX => session.write16(CONFIG, at + 2, 0xc000)?,
+            cap::POWER_MANAGEMENT => session.write16(CONFIG, at + 4, 3)?,
+            _ => {}
+        }
+    }
+    let device_control = session.read16(CONFIG, control)?;
+    session.write16(CONFIG, control + 0x20, 0x041f)?;
+    session.write16(CONFIG, 4, 0x0406)?;
+    session.write16(CONFIG, control, device_control ^ 0x7f1f)?;
+    if has_flr {
+        session.write16(CONFIG, control, device_control ^ 0x7f1f | 1 << 15)?;
+    } else {
+        session.reset()?;
+    }
+    session.until("Command is cleared by the reset", |session| {
+        Ok((session.read16(CONFIG, 4)? == 0).then_some(()))
+    })?;
+    let mut found = session.read(CONFIG, 0, u32::try_from(size).unwrap_or(256))?;
+    // Interrupt Line has no value of its own.
+    let exempt = EXEMPT.iter().map(|(at, bits)| (express + at, *bits)).chain([(0x3c, 0xff)]);
+    for (at, bits) in exempt {
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        for byte in [found.get_mut(at), wanted.get_mut(at)].into_iter().flatten() {
+            *byte &= !bits;
+        }
+    }
+    expect_bytes("config space", &found, &wanted)
 }

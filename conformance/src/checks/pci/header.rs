@@ -1,6 +1,7 @@
 //! The predefined header (PCI Local Bus 3.0 §6.1, §6.2).
 
 use crate::bytes::le;
+use crate::profile::cap;
 use crate::session::{CONFIG, Session};
 use crate::verdict::{expect, expect_bytes, expect_hex};
 use crate::{Check, Context, Outcome};
@@ -48,8 +49,8 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         id: "pci/6.2.2/3",
-        title: "Reserved bits of the Command register read as zero",
-        clause: "PCI 3.0 §6.2.2",
+        title: "Reserved bits of the Command register of a PCI Express function read as zero",
+        clause: "PCI Express 5.0 §7.4 (RsvdP), §7.5.1.1.3",
         run: reserved_command_bits,
     },
     Check {
@@ -144,6 +145,8 @@ fn command_bits(ctx: &mut Context<'_>) -> Outcome {
 }
 
 fn reserved_command_bits(ctx: &mut Context<'_>) -> Outcome {
+    // PCI 3.0 leaves reserved bits open: "may not rely on reserved bits being any particular value".
+    ctx.profile.need(cap::EXPRESS, "PCI Express")?;
     let mut session = ctx.attach()?;
     session.write16(CONFIG, 4, 0xffff)?;
     let reserved = 0xf800;

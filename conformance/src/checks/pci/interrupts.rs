@@ -9,7 +9,7 @@ use understudy_device::Nanos;
 
 use crate::profile::cap;
 use crate::rig::{Plan, Rig};
-use crate::session::{CONFIG, Session};
+use crate::session::{CONFIG, INTX, Session};
 use crate::verdict::{expect, expect_eq, expect_hex};
 use crate::{Check, Context, Outcome, Stop};
 
@@ -110,6 +110,12 @@ pub(super) const CHECKS: &[Check] = &[
         clause: "PCI 3.0 §6.8.3.5",
         run: masked_events_are_one,
     },
+    Check {
+        id: "vfio-user/irq-info/6",
+        title: "An INTx that masks itself is signalled again after UNMASK, and not before",
+        clause: "vfio-user, VFIO_USER_DEVICE_GET_IRQ_INFO (VFIO_IRQ_INFO_AUTOMASKED)",
+        run: masks_itself,
+    },
 ];
 
 /// Attaches to a function with MSI-X and memory decoding on; returns the capability's offset.
@@ -176,7 +182,8 @@ fn vectors_start_masked(ctx: &mut Context<'_>) -> Outcome {
     let (region, table) = place(&mut session, at + 4)?;
     for vector in 0..vectors(&mut session, at)? {
         let control = session.read32(region, table + vector * 16 + 12)?;
-        expect_hex(&format!("Mask Bit of vector {vector}"), control & 1, 1)?;
+        // The other bits are reserved: zero after a reset.
+        expect_hex(&format!("Vector Control of vector {vector}"), control, 1)?;
     }
     Ok(())
 }
@@ -189,7 +196,13 @@ fn entries_keep(ctx: &mut Context<'_>) -> Outcome {
         let entry = table + vector * 16;
         for (field, value) in [(0, 0xfee0_1004_u32), (4, 0x1234_5678), (8, 0x0000_4041)] {
             session.write32(region, entry + field, value)?;
-            expect_hex("an entry's field", session.read32(region, entry + field)?, value)?;
+            for _ in 0..2 {
+                expect_hex("an entry's field", session.read32(region, entry + field)?, value)?;
+            }
+        }
+        session.write32(region, entry + 12, 1)?;
+        for _ in 0..2 {
+            expect_hex("Vector Control", session.read32(region, entry + 12)? & 1, 1)?;
         }
         session.write32(region, entry + 12, 0)?;
         expect_hex("Vector Control", session.read32(region, entry + 12)? & 1, 0)?;
@@ -200,8 +213,18 @@ fn entries_keep(ctx: &mut Context<'_>) -> Outcome {
 fn vector_control_reserved(ctx: &mut Context<'_>) -> Outcome {
     let (mut session, at) = with_msix(ctx)?;
     let (region, table) = place(&mut session, at + 4)?;
-    session.write32(region, table + 12, u32::MAX)?;
-    expect_hex("Vector Control", session.read32(region, table + 12)?, 1)
+    // What becomes of reserved bits that are written is undefined in PCI 3.0 (§6.8.2.9).
+    let is_express = ctx.profile.capability(cap::EXPRESS).is_some();
+    for vector in [0, vectors(&mut session, at)? - 1] {
+        let control = table + vector * 16 + 12;
+        expect_hex("Vector Control at power-on", session.read32(region, control)?, 1)?;
+        if is_express {
+            session.write32(region, control, u32::MAX)?;
+            let seen = session.read32(region, control)?;
+            expect_hex("Vector Control of a PCI Express function", seen, 1)?;
+        }
+    }
+    Ok(())
 }
 
 fn pending_bits_start_clear(ctx: &mut Context<'_>) -> Outcome {
@@ -409,4 +432,26 @@ fn masked_events_are_one(ctx: &mut Context<'_>) -> Outcome {
     interrupt(&mut rig, vector, "the pending interrupt after unmasking")?;
     rig.settle()?;
     no_interrupt(&mut rig, vector, "for events that the first one told of")
+}
+
+fn masks_itself(ctx: &mut Context<'_>) -> Outcome {
+    needs_queue(ctx)?;
+    let masks_itself = ctx.attach()?.irq_info(INTX)?.flags & 4 != 0;
+    let mut rig = intx_rig(ctx)?;
+    for _ in 0..2 {
+        rig.queue.want_interrupt(&mut rig.device.platform, true)?;
+        use_one(&mut rig)?;
+        interrupt(&mut rig, 0, "INTx")?;
+        rig.device.isr()?;
+        rig.queue.want_interrupt(&mut rig.device.platform, true)?;
+        use_one(&mut rig)?;
+        if masks_itself {
+            no_interrupt(&mut rig, 0, "before UNMASK")?;
+            rig.platform().unmask_intx()?;
+        }
+        interrupt(&mut rig, 0, "INTx again")?;
+        rig.device.isr()?;
+        rig.platform().unmask_intx()?;
+    }
+    Ok(())
 }

@@ -60,6 +60,12 @@ pub(super) const CHECKS: &[Check] = &[
         run: msi_message,
     },
     Check {
+        id: "pci/6.8.1.3/4",
+        title: "MSI's mask bits keep what is written, one for each vector, and its pending bits are read-only",
+        clause: "PCI 3.0 §6.8.1.7, §6.8.1.8",
+        run: msi_masks,
+    },
+    Check {
         id: "pci/6.8.2.4/2",
         title: "Where the MSI-X table and the pending bits lie is read-only",
         clause: "PCI 3.0 §6.8.2.4, §6.8.2.5",
@@ -90,6 +96,16 @@ pub(super) const CHECKS: &[Check] = &[
         run: back_from_d3,
     },
     Check {
+        id: "pci/pm/6",
+        title: "Reserved bits of PMCSR of a PCI Express function read as zero",
+        clause: "PCI Express 4.0 §7.5.2.2, §7.4 (RsvdP)",
+        run: |ctx| {
+            ctx.profile.need(cap::EXPRESS, "PCI Express")?;
+            let at = ctx.profile.need(cap::POWER_MANAGEMENT, "power management")?;
+            reads_zero(ctx, "PMCSR", at + 4, 0x00f4)
+        },
+    },
+    Check {
         id: "pci/express/6",
         title: "Writing Device Status sets no error bit",
         clause: "PCI Express 4.0 §7.5.3.5",
@@ -103,7 +119,28 @@ pub(super) const CHECKS: &[Check] = &[
             let at = ctx.profile.need(cap::EXPRESS, "PCI Express")?;
             read_only(ctx, "PCI Express Capabilities", at + 2, 2)?;
             read_only(ctx, "Link Capabilities", at + 0x0c, 4)?;
-            read_only(ctx, "Device Capabilities 2", at + 0x24, 4)
+            read_only(ctx, "Device Capabilities 2", at + 0x24, 4)?;
+            read_only(ctx, "Link Capabilities 2", at + 0x2c, 4)
+        },
+    },
+    Check {
+        id: "pci/express/12",
+        title: "Writing Link Status or Link Status 2 sets nothing",
+        clause: "PCI Express 4.0 §7.5.3.8, §7.5.3.20",
+        run: |ctx| {
+            let at = ctx.profile.need(cap::EXPRESS, "PCI Express")?;
+            sets_nothing(ctx, "Link Status", at + 0x12)?;
+            sets_nothing(ctx, "Link Status 2", at + 0x32)
+        },
+    },
+    Check {
+        id: "pci/express/13",
+        title: "What is reserved in Link Capabilities 2 and Device Status 2 reads as zero",
+        clause: "PCI Express 4.0 §7.5.3.17, §7.5.3.18, §7.4 (RsvdP, RsvdZ)",
+        run: |ctx| {
+            let at = ctx.profile.need(cap::EXPRESS, "PCI Express")?;
+            reads_zero(ctx, "Link Capabilities 2", at + 0x2c, 0x0001)?;
+            reads_zero(ctx, "Device Status 2", at + 0x2a, 0xffff)
         },
     },
     Check {
@@ -139,6 +176,15 @@ fn reads_zero(ctx: &Context<'_>, what: &str, at: u64, bits: u16) -> Outcome {
     expect_hex(&named, session.read16(CONFIG, at)? & bits, 0)
 }
 
+/// No bit of a word is set by writing ones.
+fn sets_nothing(ctx: &Context<'_>, what: &str, at: u64) -> Outcome {
+    let mut session = ctx.attach()?;
+    let before = session.read16(CONFIG, at)?;
+    session.write16(CONFIG, at, u16::MAX)?;
+    let after = session.read16(CONFIG, at)?;
+    expect_hex(&format!("bits of {what} that were not set before"), after & !before, 0)
+}
+
 fn bist(ctx: &mut Context<'_>) -> Outcome {
     let mut session = ctx.attach()?;
     if session.read8(CONFIG, 0x0f)? & 0x80 != 0 {
@@ -167,6 +213,9 @@ fn msi_message(ctx: &mut Context<'_>) -> Outcome {
         session.write32(CONFIG, at + 4, address)?;
         expect_hex("Message Address", session.read32(CONFIG, at + 4)?, address)?;
     }
+    // It is one of a doubleword: bits 0 and 1 are zero, whatever is written.
+    session.write32(CONFIG, at + 4, 0xfee0_1007)?;
+    expect_hex("Message Address", session.read32(CONFIG, at + 4)?, 0xfee0_1004)?;
     if wide {
         session.write32(CONFIG, at + 8, 0x12)?;
         expect_hex("Message Upper Address", session.read32(CONFIG, at + 8)?, 0x12)?;
@@ -175,6 +224,26 @@ fn msi_message(ctx: &mut Context<'_>) -> Outcome {
     for value in [0x4041, 0x00a5] {
         session.write16(CONFIG, data, value)?;
         expect_hex("Message Data", session.read16(CONFIG, data)?, value)?;
+    }
+    Ok(())
+}
+
+fn msi_masks(ctx: &mut Context<'_>) -> Outcome {
+    let at = ctx.profile.need(cap::MSI, "MSI")?;
+    let mut session = ctx.attach()?;
+    let control = session.read16(CONFIG, at + 2)?;
+    if control & 1 << 8 == 0 {
+        return Err(Stop::skip("MSI has no mask bits"));
+    }
+    let (mask, pending) = if control & 1 << 7 == 0 { (0x0c, 0x10) } else { (0x10, 0x14) };
+    let vectors = 1_u32 << (control >> 1 & 7).min(5);
+    let all = u32::MAX >> (32 - vectors.min(32));
+    expect_hex("Mask Bits at power-on", session.read32(CONFIG, at + mask)?, 0)?;
+    for bits in [all, 1, 0] {
+        session.write32(CONFIG, at + mask, bits | !all)?;
+        expect_hex("Mask Bits", session.read32(CONFIG, at + mask)?, bits)?;
+        session.write32(CONFIG, at + pending, u32::MAX)?;
+        expect_hex("Pending Bits", session.read32(CONFIG, at + pending)?, 0)?;
     }
     Ok(())
 }
@@ -210,6 +279,7 @@ fn device_status(ctx: &mut Context<'_>) -> Outcome {
     let at = ctx.profile.need(cap::EXPRESS, "PCI Express")?;
     let mut session = ctx.attach()?;
     let before = session.read16(CONFIG, at + 0x0a)? & 0x0f;
+    expect_hex("error bits at power-on", before, 0)?;
     session.write16(CONFIG, at + 0x0a, 0xffff)?;
     let after = session.read16(CONFIG, at + 0x0a)? & 0x0f;
     expect_hex("error bits that were not set before", after & !before, 0)

@@ -55,12 +55,15 @@ fn bad_image(ctx: &mut Context<'_>) -> Outcome {
     let boot = u64::from(card.host.read(0x28)?);
     for size in [0, 4096, u32::MAX] {
         card.host.boot_write(mhi::BHI_STATUS, 0)?;
+        // Else the driver takes the last image's result for the next one's.
+        expect_eq("the result, cleared", &(card.host.boot_read(mhi::BHI_STATUS)? >> 30), &0)?;
         card.host.write_long(boot + mhi::IMAGE_ADDRESS, 0x10)?;
         card.host.boot_write(mhi::IMAGE_SIZE, size)?;
         card.host.boot_write(mhi::IMAGE_DOORBELL, 5)?;
         card.host.wait("a result", |host| Ok(host.boot_read(mhi::BHI_STATUS)? >> 30 != 0))?;
         let result = card.host.boot_read(mhi::BHI_STATUS)? >> 30;
         expect_eq(&format!("the result of {size} bytes out of reach"), &result, &3)?;
+        crate::log::refused(format!("an image of {size} bytes out of reach, with BHI status 3"));
         expect_eq("the environment", &card.host.boot_read(mhi::EXECENV)?, &0)?;
     }
     card.power_up()?;
@@ -233,6 +236,7 @@ fn channels(ctx: &mut Context<'_>) -> Outcome {
     for channel in [0, 10, 14, 24, 127] {
         let code = card.host.start_channel(channel)?;
         expect(code != 1, &format!("no success for channel {channel}"), || code.to_string())?;
+        crate::log::refused(format!("channel {channel}, with code {code}"));
     }
     expect_eq("the code for the boot loader's channel", &card.host.start_channel(2)?, &1)?;
     let early = appears(&mut card, 1, |card| Ok(card.host.environment == Some(2)))?;

@@ -94,11 +94,11 @@ fn wrap(ctx: &mut Context<'_>) -> Outcome {
 
 fn both_ways(ctx: &mut Context<'_>) -> Outcome {
     let (mut card, active) = doubling(ctx)?;
-    let (from, to) = (buffer(&mut card, 4096)?, buffer(&mut card, 4096)?);
+    let (from, to) = (buffer(&mut card, 4096)?, buffer(&mut card, 8192)?);
     for (offset, len) in [(0, 16), (3, 1), (5, 11), (0, 4096), (100, 3996)] {
         let data = pattern_of(len);
         card.host.platform.dma_write(from.at(offset), &data)?;
-        card.host.platform.dma_write(to.iova, &[0xa5; 4096])?;
+        card.host.platform.dma_write(to.iova, &[0xa5; 8192])?;
         let len = u32::try_from(len).unwrap_or(0);
         let place = active.memory + offset as u64;
         let send = Request {
@@ -120,9 +120,9 @@ fn both_ways(ctx: &mut Context<'_>) -> Outcome {
         // One after the other: only fences and semaphores keep an order.
         run(&mut card, &active, &[send])?;
         run(&mut card, &active, &[fetch])?;
-        let mut found = vec![0; 4096];
+        let mut found = vec![0; 8192];
         card.host.platform.dma_read(to.iova, &mut found)?;
-        let mut wanted = vec![0xa5; 4096];
+        let mut wanted = vec![0xa5; 8192];
         wanted[offset..offset + data.len()].copy_from_slice(&data);
         expect_bytes("all of the host's memory", &found, &wanted)?;
     }
@@ -136,7 +136,30 @@ fn no_completion(ctx: &mut Context<'_>) -> Outcome {
     card.submit(&active, &requests)?;
     expect_eq("the ids", &responses(&mut card, &active, 2)?, &vec![1, 2])?;
     let more = appears(&mut card, 2, |card| Ok(card.take(&active)?.is_some()))?;
-    expect(!more, "no other response", || "one".into())
+    expect(!more, "no other response", || "one".into())?;
+    // It is done all the same.
+    let host = buffer(&mut card, 4096)?;
+    let data = pattern_of(64);
+    card.host.platform.dma_write(host.iova, &data)?;
+    let send = Request {
+        id: 3,
+        command: TO_DEVICE,
+        source: host.iova,
+        destination: active.memory,
+        len: 64,
+        ..Request::default()
+    };
+    run(&mut card, &active, &[send])?;
+    let back = host.at(2048);
+    let fetch = Request { id: 4, command: 0x0a, source: active.memory, destination: back, ..send };
+    card.submit(&active, &[fetch])?;
+    let mut found = vec![0; 64];
+    let done = appears(&mut card, 1000, |card| {
+        card.host.platform.dma_read(back, &mut found)?;
+        Ok(found.iter().any(|byte| *byte != 0))
+    })?;
+    expect(done, "data without a response", || "none".into())?;
+    expect_bytes("the data", &found, &data)
 }
 
 fn full(ctx: &mut Context<'_>) -> Outcome {

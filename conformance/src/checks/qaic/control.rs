@@ -97,6 +97,7 @@ fn wrong_crc(ctx: &mut Context<'_>) -> Outcome {
         let reply = raw(&mut card, &message)?;
         let terminated = le32(&reply, 32) == transaction::TERMINATE_FROM_DEVICE;
         expect(!terminated, "a refusal", || "an answer as if nothing was wrong".into())?;
+        crate::log::refused(format!("a wrong CRC, from byte {at}"));
         answers(&mut card)?;
     }
     Ok(())
@@ -186,6 +187,7 @@ fn malformed(ctx: &mut Context<'_>) -> Outcome {
         let reply = raw(&mut card, &message).map_err(|stop| stop.during(what))?;
         let accepted = le32(&reply, 32) == transaction::TERMINATE_FROM_DEVICE;
         expect(!accepted, &format!("{what}: a refusal"), || "an answer as to a good one".into())?;
+        crate::log::refused(what);
         answers(&mut card).map_err(|stop| stop.during(what))?;
     }
     Ok(())
@@ -216,6 +218,10 @@ fn unknown_transaction(ctx: &mut Context<'_>) -> Outcome {
         let refused = answer.kind == transaction::STATUS_FROM_DEVICE && answer.word(1) != 0;
         let wanted = format!("type {kind}: a status transaction that refuses");
         expect(refused, &wanted, || format!("type {} status {}", answer.kind, answer.word(1)))?;
+        crate::log::refused(format!(
+            "a transaction of type {kind}, with status {}",
+            answer.word(1)
+        ));
     }
     answers(&mut card)
 }

@@ -165,6 +165,7 @@ fn not_started(ctx: &mut Context<'_>) -> Outcome {
     for channel in [0, 100, 127, 255] {
         let code = card.host.command(START, channel)?;
         expect(code != 1, &format!("no success for channel {channel}"), || code.to_string())?;
+        crate::log::refused(format!("channel {channel}, with code {code}"));
     }
     let code = card.host.command(STOP, 4)?;
     expect(code != 1, "no success of stopping what does not run", || code.to_string())?;
@@ -175,6 +176,7 @@ fn unknown_command(ctx: &mut Context<'_>) -> Outcome {
     let mut card = booted(ctx)?;
     for kind in [0, 2, 15, 19, 99, 255] {
         expect_hex(&format!("the code of command {kind}"), card.host.command(kind, 0)?, UNDEFINED)?;
+        crate::log::refused(format!("command {kind}, with code {UNDEFINED:#x}"));
         noop(&mut card)?;
     }
     Ok(())
@@ -205,6 +207,7 @@ fn bad_context(ctx: &mut Context<'_>) -> Outcome {
         card.host.platform.dma_write(at, &bytes)?;
         let code = card.host.command(START, 0)?;
         expect(code != 1, &format!("{what}: no success"), || code.to_string())?;
+        crate::log::refused(format!("{what}, with code {code}"));
     }
     expect_eq("the code of a start in order", &card.host.start_channel(0)?, &1)
 }
@@ -271,6 +274,7 @@ fn bad_contexts(ctx: &mut Context<'_>) -> Outcome {
     card.host.write(mhi::CONFIG, config & !0xff_0000 | 1 << 16)?;
     card.host.write(mhi::CONTROL, 2 << 8)?;
     card.host.wait("SYS_ERR", |host| Ok(host.read(mhi::STATUS)? & 4 != 0))?;
+    crate::log::refused("contexts out of reach, with SYS_ERR");
     card.host.reset()?;
     card.power_up()?;
     answers(&mut card)

@@ -134,6 +134,7 @@ fn unreachable(ctx: &mut Context<'_>) -> Outcome {
         card.host.write(mhi::CONTROL, wanted << 8)?;
         answers(&mut card)?;
         expect_hex("MHISTATUS", card.host.read(mhi::STATUS)?, 0x201)?;
+        crate::log::refused(format!("state {wanted}: the device stays in M0"));
     }
     Ok(())
 }

@@ -136,6 +136,7 @@ fn not_loaded(ctx: &mut Context<'_>) -> Outcome {
     for id in [0, 999, u32::MAX] {
         let found = card.activate(USER, id, 16)?.err();
         expect_eq("the status", &found, &Some(status::RESOURCE_NOT_FOUND))?;
+        crate::log::refused(format!("network {id}, with status {}", status::RESOURCE_NOT_FOUND));
     }
     Ok(())
 }
@@ -180,6 +181,7 @@ fn bad_rings(ctx: &mut Context<'_>) -> Outcome {
         expect(all, &format!("{what}: failures of command and transaction"), || {
             format!("{found:?}")
         })?;
+        crate::log::refused(format!("{what}, with statuses {found:?}"));
         let free = command(&mut card, USER, &[32, 0, u32::MAX, 0])?.word(5).to_le_bytes();
         expect_eq(&format!("{what}: free channels"), &free[1], &free[0])?;
     }
@@ -192,7 +194,9 @@ fn no_memory(ctx: &mut Context<'_>) -> Outcome {
     let id = load(&mut card, USER, program::DOUBLE_F32)?;
     let found = activation(&mut card, id, None)?;
     let refused = found.iter().all(|status| *status != 0);
-    expect(refused && found.len() == 1, "a failure of the command", || format!("{found:?}"))
+    expect(refused && found.len() == 1, "a failure of the command", || format!("{found:?}"))?;
+    crate::log::refused(format!("an activation without memory, with status {found:?}"));
+    Ok(())
 }
 
 fn not_active(ctx: &mut Context<'_>) -> Outcome {
@@ -235,6 +239,10 @@ fn given_up(ctx: &mut Context<'_>) -> Outcome {
     none.kind = transaction::DMA_TRANSFER;
     let ended = only(card.request(USER, &[none])?)?;
     expect(load_status(&ended) != 0, "a failure", || "success".into())?;
+    crate::log::refused(format!(
+        "a transfer that was given up, with status {}",
+        load_status(&ended)
+    ));
     expect_eq("megabytes free again", &free(&mut card)?, &before)?;
     answers(&mut card)
 }

@@ -19,6 +19,7 @@ crate::checks::group!("qaic/registers":
     [9, "The clock at 0xa28 goes on", "Linux qaic_timesync.c, QTIMER_REG_OFFSET", clock],
     [10, "A channel of the bridge that is not in use has empty rings", "Linux qaic_data.c, REQHP_OFF to RSPTP_OFF", idle_bridge],
     [11, "Only the request tail and the response head of the bridge can be written", "Linux qaic_data.c, REQTP_OFF, RSPHP_OFF", bridge_pointers],
+    [13, "With Bus Master clear no request of the bridge is taken, and no memory written", "PCI 3.0 §6.2.2 (Bus Master)", bus_master_off],
     [12, "Pointers of the bridge beyond its rings do no harm", "Linux qaic_data.c, REQTP_OFF (indexes are below nelem)", bridge_beyond],
 );
 
@@ -93,7 +94,11 @@ fn config(ctx: &mut Context<'_>) -> Outcome {
 fn read_only(ctx: &mut Context<'_>) -> Outcome {
     let mut card = card(ctx)?;
     let boot = u64::from(card.host.read(0x28)?);
-    for at in [0x00, 0x08, 0x18, 0x20, 0x28, 0x2c, mhi::STATUS, boot + mhi::EXECENV, boot + 0x40] {
+    let own = [0x00, 0x08, 0x18, 0x20, 0x28, 0x2c, 0x30, mhi::STATUS];
+    // Version, environment, error code and its details, serial number and all that follows it.
+    let boots =
+        [0x00, mhi::EXECENV, 0x30, 0x34, 0x38, 0x3c, 0x40, 0x44, 0x48, 0x4c, 0x60, 0x64, 0xc0];
+    for at in own.into_iter().chain(boots.map(|at| boot + at)) {
         let before = card.host.read(at)?;
         card.host.write(at, !before)?;
         expect_hex(&format!("{at:#x} after a write"), card.host.read(at)?, before)?;
@@ -174,4 +179,26 @@ fn bridge_beyond(ctx: &mut Context<'_>) -> Outcome {
 /// The index behind the last of rings of 64 elements.
 const fn active_end() -> u32 {
     64
+}
+
+fn bus_master_off(ctx: &mut Context<'_>) -> Outcome {
+    let (mut card, active) = doubling(ctx)?;
+    let host = super::bridge::buffer(&mut card, 4096)?;
+    card.host.platform.dma_write(host.iova, &[0xa5; 64])?;
+    let function = card.function().clone();
+    function.bus_master(&mut card.host.platform, false)?;
+    let fetch = understudy_client::qaic::Request {
+        id: 1,
+        command: 0x1a,
+        source: active.memory,
+        destination: host.iova,
+        len: 64,
+        ..Default::default()
+    };
+    card.submit(&active, &[fetch])?;
+    let taken = appears(&mut card, 2, |card| Ok(card.take(&active)?.is_some()))?;
+    expect(!taken, "no response while Bus Master is clear", || "one".into())?;
+    let mut found = [0; 64];
+    card.host.platform.dma_read(host.iova, &mut found)?;
+    crate::verdict::expect_bytes("the host's memory", &found, &[0xa5; 64])
 }

@@ -221,6 +221,7 @@ fn overflow(ctx: &mut Context<'_>) -> Outcome {
         let bits = result.response.status();
         expect_hex("the status", bits & status::COMPRESSION, status::COMPRESSION)?;
         expect_eq("the error code", &result.response.error(), &-11)?;
+        crate::log::refused(format!("{room} bytes of room, with error code -11"));
         let consumed = usize::try_from(result.consumed).unwrap_or(usize::MAX);
         let sane = result.data.len() <= room && consumed < source.len();
         expect(sane, "counts below the lengths", || format!("{consumed}, {}", result.data.len()))?;

@@ -129,6 +129,7 @@ fn beyond_block(ctx: &mut Context<'_>) -> Outcome {
     for (at, crc) in [(end, false), (31, false), (end, true)] {
         let found = driver.ask_block(2, at, crc)?;
         expect_eq(&format!("the answer for byte {at} of {end}"), &found, &(ERROR, 1))?;
+        crate::log::refused(format!("byte {at} of {end}, with error 1"));
     }
     Ok(())
 }
@@ -139,6 +140,7 @@ fn unknown_blocks(ctx: &mut Context<'_>) -> Outcome {
     for number in [0, 15] {
         let found = driver.ask_block(number, 0, false)?;
         expect_eq(&format!("the answer for block {number}"), &found, &(ERROR, 0))?;
+        crate::log::refused(format!("block {number}, with error 0"));
     }
     // Medium and large blocks; none are defined.
     for kind in [8, 7] {

@@ -5,7 +5,7 @@ use understudy_client::platform::{Access, Platform};
 use understudy_client::vfio_user::SocketPlatform;
 
 use super::{MISC, RINGS};
-use crate::verdict::expect_hex;
+use crate::verdict::{expect, expect_hex};
 use crate::{Check, Context, Outcome, Stop};
 
 /// How a register takes what is written.
@@ -72,6 +72,7 @@ crate::checks::group!("qat/registers":
     [14, "VINTMSK holds a bit for each source", "Linux adf_vf_isr.c, ADF_VINTMSK_OFFSET", |ctx| one(ctx, 14)],
     [15, "A reset of the function puts every register back", "Linux adf_aer.c, adf_reset_flr; PCI Express 4.0 §6.6.2", reset],
     [16, "There are two 64-bit memory BARs, the rings' and the other registers'", "Linux adf_c62xvf_hw_data.h; adf_vf drivers, adf_probe (ADF_PCI_MAX_BARS)", bars],
+    [18, "With Bus Master clear no ring is read, and no response written", "PCI 3.0 §6.2.2 (Bus Master)", bus_master_off],
     [17, "The part is one that drivers know, with one MSI vector", "Linux adf_accel_devices.h, *_VF_PCI_DEVICE_ID; adf_vf_isr.c, adf_enable_msi", identity],
 );
 
@@ -123,7 +124,11 @@ impl Row {
         for round in 0..2 {
             for index in 0..self.count {
                 let value = self.value(index, round);
-                let noise = if self.kind == Kind::Pointer { value } else { value | !self.mask() };
+                let noise = match self.kind {
+                    Kind::Pointer => value,
+                    Kind::ReadOnly if round == 0 => 0,
+                    _ => value | !self.mask(),
+                };
                 self.write(p, index, noise)?;
             }
             for index in 0..self.count {
@@ -205,4 +210,14 @@ fn identity(ctx: &mut Context<'_>) -> Outcome {
     let mut p = ctx.platform(true)?;
     let control = p.config_u16(at + 2)?;
     expect_hex("the vectors in MSI's control", control >> 1 & 7, 0)
+}
+
+fn bus_master_off(ctx: &mut Context<'_>) -> Outcome {
+    let mut driver = super::started(ctx)?;
+    let function = driver.function().clone();
+    function.bus_master(&mut driver.platform, false)?;
+    driver.submit(super::SYMMETRIC, &super::null(1, 128))?;
+    super::settle(&mut driver)?;
+    let response = driver.take(super::SYMMETRIC)?;
+    expect(response.is_none(), "no response while Bus Master is clear", || "one".into())
 }

@@ -1,6 +1,7 @@
 //! The header before every message, and how the stream stays in step.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use crate::bytes::Bytes;
 use crate::peer::{Aftermath, NO_REPLY, Peer, command};
@@ -9,6 +10,9 @@ use crate::verdict::expect;
 use crate::{Check, Context, Outcome, Stop};
 
 const CLAUSE: &str = "vfio-user, Header";
+
+/// Between two bytes of a slow client.
+const SLOW: Duration = Duration::from_millis(1);
 
 pub(super) const CHECKS: &[Check] = &[
     Check {
@@ -189,6 +193,8 @@ fn byte_by_byte(ctx: &mut Context<'_>) -> Outcome {
     let mut session = ctx.attach()?;
     for byte in vendor_read(3, 0) {
         session.peer.send(&[byte], &[])?;
+        // A slow client, so that the server does not find all of it at once.
+        std::thread::sleep(SLOW);
     }
     session.peer.reply(3, command::REGION_READ)?.ok().map(|_| ())
 }

@@ -122,6 +122,12 @@ pub(super) const CHECKS: &[Check] = &[
         clause: CLAUSE,
         run: mask_and_unmask,
     },
+    Check {
+        id: "vfio-user/set-irqs/18",
+        title: "The reply has no payload",
+        clause: CLAUSE,
+        run: no_payload,
+    },
 ];
 
 /// Vectors of a kind, or a skip if there are fewer than `least`.
@@ -173,13 +179,13 @@ fn range_of_eventfds(ctx: &mut Context<'_>) -> Outcome {
     let (mut session, index, events) = assigned(ctx, 2)?;
     session.trigger(index, 1)?;
     expect_eq("signals", &counts(&events), &vec![0, 1])?;
-    session.set_irqs(irq::NONE | irq::TRIGGER, index, 0, 2, &[], &[])?.ok()?;
+    session.trigger_all(index, 0, 2, None)?;
     expect_eq("signals", &counts(&events), &vec![1, 1])
 }
 
 fn booleans(ctx: &mut Context<'_>) -> Outcome {
     let (mut session, index, events) = assigned(ctx, 2)?;
-    session.set_irqs(irq::BOOL | irq::TRIGGER, index, 0, 2, &[0, 1], &[])?.ok()?;
+    session.trigger_all(index, 0, 2, Some(&[0, 1]))?;
     expect_eq("signals", &counts(&events), &vec![0, 1])
 }
 
@@ -300,4 +306,17 @@ fn mask_and_unmask(ctx: &mut Context<'_>) -> Outcome {
         }
     }
     if tried { Ok(()) } else { Err(Stop::skip("no interrupt kind can be masked")) }
+}
+
+fn no_payload(ctx: &mut Context<'_>) -> Outcome {
+    let mut session = ctx.attach()?;
+    let (index, _) = messages(&mut session, 1)?;
+    let event = Event::new()?;
+    for (flags, count, fds) in
+        [(irq::EVENTFD | irq::TRIGGER, 1, &[event.as_fd()][..]), (irq::NONE | irq::TRIGGER, 0, &[])]
+    {
+        let payload = session.set_irqs(flags, index, 0, count, &[], fds)?.ok()?;
+        expect_eq("bytes of payload", &payload.len(), &0)?;
+    }
+    Ok(())
 }

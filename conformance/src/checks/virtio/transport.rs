@@ -72,6 +72,12 @@ pub(super) const CHECKS: &[Check] = &[
         run: queue_select,
     },
     Check {
+        id: "virtio/4.1.4.3/7",
+        title: "Selectors read back what was written, each time they are read",
+        clause: "virtio 1.3 §4.1.4.3 (device_feature_select, driver_feature_select, queue_select)",
+        run: selectors,
+    },
+    Check {
         id: "virtio/4.1.4.3/6",
         title: "64-bit queue addresses can be written and read by halves",
         clause: "virtio 1.3 §4.1.3.1, §4.1.4.3",
@@ -391,9 +397,34 @@ fn queue_addresses(ctx: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
+fn selectors(ctx: &mut Context<'_>) -> Outcome {
+    let mut common = Common::new(ctx)?;
+    for value in [1, 0] {
+        for select in [reg::DEVICE_FEATURE_SELECT, reg::DRIVER_FEATURE_SELECT] {
+            common.write32(select, value)?;
+            for _ in 0..2 {
+                expect_hex("a feature selector", common.read32(select)?, value)?;
+            }
+        }
+    }
+    for queue in 0..common.read16(reg::NUM_QUEUES)? {
+        common.write16(reg::QUEUE_SELECT, queue)?;
+        for _ in 0..2 {
+            expect_eq("queue_select", &common.read16(reg::QUEUE_SELECT)?, &queue)?;
+        }
+    }
+    Ok(())
+}
+
 fn unmapped_at_reset(ctx: &mut Context<'_>) -> Outcome {
     let mut common = Common::new(ctx)?;
     common.vectors()?;
+    common.write16(reg::CONFIG_MSIX_VECTOR, 0)?;
+    for queue in 0..common.read16(reg::NUM_QUEUES)? {
+        common.write16(reg::QUEUE_SELECT, queue)?;
+        common.write16(reg::QUEUE_MSIX_VECTOR, 0)?;
+    }
+    common.device.reset()?;
     expect_hex("config_msix_vector", common.read16(reg::CONFIG_MSIX_VECTOR)?, NO_VECTOR)?;
     for queue in 0..common.read16(reg::NUM_QUEUES)? {
         common.write16(reg::QUEUE_SELECT, queue)?;

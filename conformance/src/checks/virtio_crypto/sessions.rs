@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use understudy_client::virtio_crypto::{
-    CipherKey, CryptoError, Direction, Encoded, HashKey, MacKey, Operation, Options, Parameters,
-    Session, Status, Target, cipher, hash, mac, request, service,
+    AeadKey, CipherKey, CryptoError, Direction, Encoded, HashKey, MacKey, Operation, Options,
+    Parameters, Session, Status, Target, cipher, hash, mac, request, service,
 };
 
 use super::{Crypto, need_service, refused, sessions_only};
@@ -157,6 +157,12 @@ fn unsupported_algorithms(ctx: &mut Context<'_>) -> Outcome {
     for algorithm in [31, 0x7fff_ffff] {
         let cipher = Parameters::Cipher(CipherKey { algorithm, direction, key: key.clone() });
         refused(driver.create_session(&cipher), "a cipher", &[Status::NotSupp])?;
+        if config.services >> service::AEAD & 1 != 0 {
+            let (tag_len, aad_len) = (16, 8);
+            let aead = AeadKey { algorithm, direction, key: key.clone(), tag_len, aad_len };
+            let result = driver.create_session(&Parameters::Aead(aead));
+            refused(result, "AEAD", &[Status::NotSupp])?;
+        }
         if config.services >> service::HASH & 1 != 0 {
             let hash = Parameters::Hash(HashKey { algorithm, result_len: 20 });
             refused(driver.create_session(&hash), "a hash", &[Status::NotSupp])?;
@@ -191,9 +197,14 @@ fn destroyed_once(ctx: &mut Context<'_>) -> Outcome {
 
 fn destroy_unknown(ctx: &mut Context<'_>) -> Outcome {
     let mut driver = device(ctx)?;
-    for id in [0x7fff_ffff_ffff_ffff, u64::MAX] {
-        let session = Session { id, service: service::CIPHER };
-        refused(driver.destroy_session(session), &format!("session {id:#x}"), &[Status::Err])?;
+    let offered = driver.config().services;
+    let all = [service::CIPHER, service::HASH, service::MAC, service::AEAD, service::AKCIPHER];
+    for service in all.into_iter().filter(|service| offered >> service & 1 != 0) {
+        for id in [0x7fff_ffff_ffff_ffff, u64::MAX] {
+            let session = Session { id, service };
+            let what = format!("session {id:#x} of service {service}");
+            refused(driver.destroy_session(session), &what, &[Status::Err])?;
+        }
     }
     Ok(())
 }
@@ -201,11 +212,16 @@ fn destroy_unknown(ctx: &mut Context<'_>) -> Outcome {
 fn no_space(ctx: &mut Context<'_>) -> Outcome {
     let mut driver = device(ctx)?;
     let mut last = None;
+    let mut seen = BTreeSet::new();
     for _ in 0..MOST_SESSIONS {
         match driver.create_session(&cbc_key(1)) {
-            Ok(session) => last = Some(session),
+            Ok(session) => {
+                expect(seen.insert(session.id), "an id not in use", || session.id.to_string())?;
+                last = Some(session);
+            }
             Err(CryptoError::Status(status)) => {
                 expect(status == Status::NoSpc, "NOSPC", || format!("{status:?}"))?;
+                crate::log::refused("one session more, with status NOSPC");
                 let last = last.ok_or_else(|| Stop::fail("one session at least", "none"))?;
                 driver.destroy_session(last)?;
                 driver.create_session(&cbc_key(1))?;

@@ -268,3 +268,26 @@ impl Run<'_> {
         words.join(" ")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use understudy_trace::RULES;
+
+    use super::*;
+
+    #[test]
+    fn each_rule_of_the_monitors_is_a_demand_of_the_ledger_and_each_demand_a_rule() {
+        let ledger = Ledger::load().unwrap();
+        let mut demands = BTreeMap::new();
+        for requirement in ledger.requirements() {
+            let Status::Watched(rules) = &requirement.status else { continue };
+            for rule in rules {
+                demands.insert(rule.as_str(), requirement.section.as_str());
+            }
+        }
+        let rules: BTreeMap<_, _> = RULES.iter().map(|rule| (rule.id, rule.clause)).collect();
+        assert_eq!(demands, rules);
+    }
+}

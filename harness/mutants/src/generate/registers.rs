@@ -30,6 +30,10 @@ pub(super) fn of(build: Build<'_>) -> Result<Vec<Mutant>, String> {
         mutants.extend(plain(&probed));
         mutants.extend(by_hand(&probed));
     }
+    if build()?.identity().interrupt_pin == 0 {
+        // Without INTx there is nothing to disable.
+        mutants.retain(|mutant| !mutant.id.starts_with("deaf/pci.command/400"));
+    }
     Ok(mutants)
 }
 
@@ -37,19 +41,20 @@ pub(super) fn of(build: Build<'_>) -> Result<Vec<Mutant>, String> {
 fn places(build: Build<'_>) -> Result<Vec<(String, Place)>, String> {
     let function = PciFunction::new(build()?).map_err(|error| error.to_string())?;
     let state = function.inspect();
-    let array = |name: &str| name.split_once('[').map(|(array, _)| array.to_owned());
+    let array = |name: &'_ str| name.split_once('[').map(|(array, _)| array.to_owned());
+    let rows: Vec<_> = state.registers.iter().map(|register| array(&register.name)).collect();
     let mut places: Vec<(String, Place)> = Vec::new();
     for (index, register) in state.registers.iter().enumerate() {
         let name = &register.name;
-        let neighbour = |at: Option<usize>| {
-            let at = at.and_then(|at| state.registers.get(at));
-            at.and_then(|neighbour| array(&neighbour.name))
-        };
-        let own = array(name);
-        let is_first = own != neighbour(index.checked_sub(1));
-        let is_last = own != neighbour(Some(index + 1));
-        if own.is_none() || is_first || is_last {
-            let at = place(register.bar, register.offset, register.width);
+        let at = place(register.bar, register.offset, register.width);
+        // What is told for inspection alone is nowhere. The MSI-X table follows below.
+        if matches!(at.region, Region::Bar(bar) if bar.0 > 5) || name.starts_with("msix_table.") {
+            continue;
+        }
+        let of_array = |other: &Option<String>| *other == rows[index];
+        let is_first = rows.iter().position(of_array) == Some(index);
+        let is_last = rows.iter().rposition(of_array) == Some(index);
+        if rows[index].is_none() || is_first || is_last {
             // Capabilities may be there more than once.
             let is_new = places.iter().all(|(known, _)| known != name);
             let name = if is_new { name.clone() } else { format!("{name}@{:x}", register.offset) };
@@ -59,7 +64,9 @@ fn places(build: Build<'_>) -> Result<Vec<(String, Place)>, String> {
     for capability in &function.identity().capabilities {
         let Capability::Msix { vectors, table: (bar, offset), pba } = capability else { continue };
         let last = u64::from(*vectors - 1);
-        let entries = if last == 0 { vec![0] } else { vec![0, last] };
+        // Vector 1 is the first queue's.
+        let mut entries = vec![0, 1.min(last), last];
+        entries.dedup();
         for entry in entries {
             for (name, field) in [("address", 0), ("upper", 4), ("data", 8), ("control", 12)] {
                 let offset = u64::from(*offset) + 16 * entry + field;
@@ -143,8 +150,8 @@ const DEAF: &[(&str, u64, u64, &str)] = &[
     ("msix.control", 0x8000, 0x0000, "MSI-X is never enabled"),
     ("msix.control", 0x4000, 0x0000, "Function Mask is not heeded"),
     ("msix.control", 0x4000, 0x4000, "All vectors are always masked"),
-    ("msix.table.control[0]", 0x01, 0x00, "The mask of vector 0 is not heeded"),
-    ("msix.table.control[0]", 0x01, 0x01, "Vector 0 is always masked"),
+    ("msix.table.control[1]", 0x01, 0x00, "The mask of vector 1 is not heeded"),
+    ("msix.table.control[1]", 0x01, 0x01, "Vector 1 is always masked"),
     ("msi.control", 0x01, 0x00, "MSI is never enabled"),
     ("msi.control", 0x01, 0x01, "MSI is always enabled"),
     ("common.device_status", 0x04, 0x04, "The device starts before DRIVER_OK"),

@@ -6,9 +6,14 @@ use crate::change::{Change, Damage, Interrupts};
 use crate::{How, Mutant};
 
 /// Algorithms of a virtio-crypto device by service: the opcode that creates sessions, what the
-/// service is called, how many algorithms are defined (virtio 1.3 §5.9.4).
-const ALGORITHMS: &[(u64, &str, u32)] =
-    &[(0x002, "cipher", 14), (0x102, "hash", 12), (0x202, "mac", 52), (0x302, "aead", 3)];
+/// service is called, and the fields of its configuration that have a bit for each algorithm that
+/// the device offers (virtio 1.3 §5.9.4).
+const ALGORITHMS: &[(u64, &str, [&str; 2])] = &[
+    (0x002, "cipher", ["config.cipher_algo_l", "config.cipher_algo_h"]),
+    (0x102, "hash", ["config.hash_algo", ""]),
+    (0x202, "mac", ["config.mac_algo_l", "config.mac_algo_h"]),
+    (0x302, "aead", ["config.aead_algo", ""]),
+];
 
 pub(super) fn of(model: &dyn DeviceModel, words: &'static Vocabulary) -> Vec<Mutant> {
     let mut all = Vec::new();
@@ -19,9 +24,9 @@ pub(super) fn of(model: &dyn DeviceModel, words: &'static Vocabulary) -> Vec<Mut
     opcodes(words, &mut add);
     statuses(words, &mut add);
     data(&mut add);
-    interrupts(&mut add);
+    interrupts(&mut add, model.identity().interrupt_pin != 0);
     if words.opcodes.iter().any(|named| named.name == "cipher.create_session") {
-        algorithms(&mut add);
+        algorithms(model, &mut add);
     }
     let state = model.inspect();
     let ends = [state.queues.first(), state.queues.last()];
@@ -160,7 +165,7 @@ fn data(add: Add<'_>) {
     }
 }
 
-fn interrupts(add: Add<'_>) {
+fn interrupts(add: Add<'_>, has_line: bool) {
     for (wrong, name, what) in [
         (Interrupts::Lost, "lost", "no interrupt comes"),
         (Interrupts::Half, "half", "every second interrupt does not come"),
@@ -170,13 +175,23 @@ fn interrupts(add: Add<'_>) {
         (Interrupts::NoLine, "no-line", "the INTx line is never asserted"),
         (Interrupts::StuckLine, "stuck-line", "the INTx line stays asserted"),
     ] {
+        let of_line = matches!(wrong, Interrupts::NoLine | Interrupts::StuckLine);
+        if of_line && !has_line {
+            continue;
+        }
         add(format!("interrupt/{name}"), what.to_owned(), Change::Interrupt(wrong));
     }
 }
 
-fn algorithms(add: Add<'_>) {
-    for (create, service, count) in ALGORITHMS {
-        for number in 1..=*count {
+fn algorithms(model: &dyn DeviceModel, add: Add<'_>) {
+    let registers = model.inspect().registers;
+    let value = |name: &str| {
+        registers.iter().find(|register| register.name == name).map_or(0, |it| it.value)
+    };
+    for (create, service, [low, high]) in ALGORITHMS {
+        let offered = value(low) & 0xffff_ffff | value(high) << 32;
+        // Bit 0 is for no algorithm at all.
+        for number in (1..64).filter(|number| offered >> number & 1 != 0) {
             add(
                 format!("algorithm/{service}/{number}"),
                 format!("{service} algorithm {number} computes something else"),

@@ -5,6 +5,7 @@
 
 mod pci;
 mod qat;
+pub(crate) mod rules;
 mod virtio;
 
 use crate::file::RegisterName;

@@ -38,7 +38,7 @@ impl Monitor for Pci {
                 self.command = touch.onto(self.command);
                 if touch.value & COMMAND_RESERVED != 0 {
                     let what = format!("reserved bits of the command register: {:#x}", touch.value);
-                    findings.add(place, ("pci/reserved-bits", "PCI 3.0 §6.2.2"), what);
+                    findings.add(place, "pci/reserved-bits", what);
                 }
             }
             "msi.control" if touch.mask & MSI_ENABLE != 0 => {
@@ -51,7 +51,7 @@ impl Monitor for Pci {
             }
             name if is_doorbell(name) && self.command & BUS_MASTER == 0 => {
                 let what = format!("{name} was written while Bus Master Enable is clear");
-                findings.add(place, ("pci/doorbell-before-bus-master", "PCI 3.0 §6.2.2"), what);
+                findings.add(place, "pci/doorbell-before-bus-master", what);
             }
             _ => {}
         }
@@ -63,10 +63,10 @@ impl Monitor for Pci {
             | Record::BarWrite { error: Some(error), .. } => match error {
                 AccessError::Disabled => {
                     let what = "a BAR was accessed while Memory Space Enable is clear".to_owned();
-                    findings.add(place, ("pci/memory-disabled", "PCI 3.0 §6.2.2"), what);
+                    findings.add(place, "pci/memory-disabled", what);
                 }
                 AccessError::Width { .. } | AccessError::Unaligned { .. } => {
-                    let id = ("pci/access-size", "the device's register widths");
+                    let id = "pci/access-size";
                     findings.add(place, id, error.to_string());
                 }
                 _ => {}
@@ -75,7 +75,7 @@ impl Monitor for Pci {
                 self.unanswered += 1;
                 if self.unanswered == IGNORED {
                     let what = format!("{IGNORED} INTx interrupts, and no access to the function");
-                    findings.add(place, ("pci/intx-ignored", "PCI 3.0 §2.2.6"), what);
+                    findings.add(place, "pci/intx-ignored", what);
                 }
             }
             Record::Reset { .. } => *self = Self::default(),
@@ -88,7 +88,7 @@ impl Pci {
     fn both(&self, place: Place, findings: &mut Findings) {
         if self.msi && self.msix {
             let what = "MSI and MSI-X are both enabled".to_owned();
-            findings.add(place, ("pci/msi-and-msix", "PCI 3.0 §6.8.2"), what);
+            findings.add(place, "pci/msi-and-msix", what);
         }
     }
 }

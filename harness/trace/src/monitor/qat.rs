@@ -21,8 +21,6 @@ const IGNORED: u64 = 256;
 const HEAD_LAG: u64 = 64;
 /// Request rings; the ring of the responses is as many further on.
 const PAIRS: u16 = 8;
-const CSR: &str = "adf_gen2_hw_csr_data.h";
-const MESSAGES: &str = "icp_qat_fw.h";
 
 /// Reserved bits by register.
 const RESERVED: [(&str, u64); 4] = [
@@ -67,7 +65,7 @@ impl Monitor for Qat {
         let reserved = RESERVED.iter().find(|(name, _)| *name == touch.name);
         if let Some((name, bits)) = reserved.filter(|(_, bits)| touch.value & bits != 0) {
             let what = format!("{name}: reserved bits {:#x}", touch.value & bits);
-            findings.add(place, ("qat/reserved-bits", CSR), what);
+            findings.add(place, "qat/reserved-bits", what);
         }
         match touch.name {
             "rings.ringsrvarben" => self.arbiter = touch.value,
@@ -89,14 +87,14 @@ impl Monitor for Qat {
             Record::EntryChanged { queue, iova, .. } => {
                 let what =
                     format!("ring {queue}: the request at {iova:#x} changed while in flight");
-                findings.add(place, ("qat/request-changed", MESSAGES), what);
+                findings.add(place, "qat/request-changed", what);
             }
             Record::DmaUnmap { iova, size, .. } => self.unmap(place, (*iova, *size), findings),
             Record::Signal { irq: Irq::Msi | Irq::Msix, heard: true, .. } => {
                 self.unanswered += 1;
                 if self.unanswered == IGNORED {
                     let what = format!("{IGNORED} interrupts, and nothing was looked at");
-                    findings.add(place, ("qat/interrupt-ignored", CSR), what);
+                    findings.add(place, "qat/interrupt-ignored", what);
                 }
             }
             Record::Detach { .. } | Record::Reset { .. } => {
@@ -124,7 +122,7 @@ impl Qat {
         }
         if half & 2 == 0 {
             let what = format!("a message without MSGORIGIN_SYSTEM: {half:#x}");
-            findings.add(place, ("qat/mailbox-origin", "adf_pfvf_msg.h"), what);
+            findings.add(place, "qat/mailbox-origin", what);
         }
         match half >> 2 & 0xf {
             3 => self.initialised = true,
@@ -142,7 +140,7 @@ impl Qat {
         };
         let (initialised, arbiter) = (self.initialised, self.arbiter);
         let ring = self.rings.entry(index).or_default();
-        let mut find = |id, what: String| findings.add(place, (id, CSR), what);
+        let mut find = |id, what: String| findings.add(place, id, what);
         let busy = !ring.in_flight.is_empty();
         match register {
             "config" | "lbase" | "ubase" if busy => {
@@ -188,7 +186,7 @@ impl Qat {
             |at: usize, len: usize| little_endian(entry.get(at..at + len).unwrap_or_default());
         if number(3, 1) & 0x80 == 0 {
             let what = format!("ring {queue}: a request without the valid flag");
-            findings.add(place, ("qat/request-not-valid", MESSAGES), what);
+            findings.add(place, "qat/request-not-valid", what);
         }
         let opaque = number(24, 8);
         let ring = self.rings.entry(queue).or_default();
@@ -209,7 +207,7 @@ impl Qat {
                 let what = format!(
                     "ring {index}: memory at {addr:#x} was unmapped with a request in flight"
                 );
-                findings.add(place, ("qat/unmapped-in-flight", MESSAGES), what);
+                findings.add(place, "qat/unmapped-in-flight", what);
             }
         }
     }
@@ -219,7 +217,7 @@ impl Qat {
         let missed = |ring: &Ring| ring.responses > HEAD_LAG;
         for (index, ring) in self.rings.iter().filter(|(_, ring)| missed(ring)) {
             let what = format!("ring {index}: {} responses were never taken", ring.responses);
-            findings.add(place, ("qat/completions-missed", CSR), what);
+            findings.add(place, "qat/completions-missed", what);
         }
     }
 }

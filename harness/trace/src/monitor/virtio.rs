@@ -90,16 +90,16 @@ impl Monitor for Virtio {
     }
 
     fn write(&mut self, place: Place, touch: &Touch<'_>, findings: &mut Findings) {
-        let mut find = |id, clause, what: String| findings.add(place, (id, clause), what);
+        let mut find = |id, what: String| findings.add(place, id, what);
         if touch.name.starts_with("common.") && touch.name != "common.device_status" {
             if self.reset_pending {
                 let what = format!("{} was written before the reset was seen done", touch.name);
-                find("virtio/reset-not-awaited", "virtio 1.3 §4.1.4.3.1", what);
+                find("virtio/reset-not-awaited", what);
                 self.reset_pending = false;
             }
             if self.features_unread && touch.name.starts_with("common.queue_") {
                 let what = "queues were set up before FEATURES_OK was read back".to_owned();
-                find("virtio/features-ok-not-read", "virtio 1.3 §3.1.1", what);
+                find("virtio/features-ok-not-read", what);
                 self.features_unread = false;
             }
         }
@@ -142,14 +142,14 @@ impl Monitor for Virtio {
             Record::EntryChanged { queue, iova, .. } => {
                 let what =
                     format!("queue {queue}: the descriptor at {iova:#x} changed while in flight");
-                let id = ("virtio/descriptor-changed", "virtio 1.3 §2.7.13");
+                let id = "virtio/descriptor-changed";
                 findings.add(place, id, what);
             }
             Record::Signal { irq: Irq::Intx, heard: true, .. } => {
                 self.unread_isr += 1;
                 if self.unread_isr == IGNORED {
                     let what = format!("{IGNORED} INTx interrupts without a read of ISR status");
-                    let id = ("virtio/isr-not-read", "virtio 1.3 §4.1.4.5.2");
+                    let id = "virtio/isr-not-read";
                     findings.add(place, id, what);
                 }
             }
@@ -165,32 +165,31 @@ impl Virtio {
     }
 
     fn status(&mut self, place: Place, value: u64, findings: &mut Findings) {
-        let mut find = |id, clause, what: &str| findings.add(place, (id, clause), what.to_owned());
+        let mut find = |id, what: &str| findings.add(place, id, what.to_owned());
         if value == 0 {
             let offered = self.offered;
             *self = Self { reset_pending: true, offered, ..Self::default() };
             return;
         }
         if value & STATUS_RESERVED != 0 {
-            find("virtio/reserved-bits", "virtio 1.3 §2.1", "reserved bits of device_status");
+            find("virtio/reserved-bits", "reserved bits of device_status");
         }
         if self.reset_pending {
             let what = "device_status was written before the reset was seen done";
-            find("virtio/reset-not-awaited", "virtio 1.3 §4.1.4.3.1", what);
+            find("virtio/reset-not-awaited", what);
             self.reset_pending = false;
         }
         if self.status & !value & !FAILED != 0 {
             let what = "a bit of device_status was cleared";
-            find("virtio/status-bit-cleared", "virtio 1.3 §2.1.1", what);
+            find("virtio/status-bit-cleared", what);
         }
-        let order = "virtio 1.3 §3.1.1";
         let mut needs = |bit: u64, before: u64, what: &str| {
             // The bits may come in one write: only what is missing altogether is out of order.
             if value & bit != 0
                 && self.status & bit == 0
                 && (self.status | value) & before != before
             {
-                find("virtio/initialisation-order", order, what);
+                find("virtio/initialisation-order", what);
             }
         };
         needs(DRIVER, ACKNOWLEDGE, "DRIVER without ACKNOWLEDGE");
@@ -200,7 +199,7 @@ impl Virtio {
             self.features_unread = true;
             if !self.negotiated(VERSION_1) {
                 let what = "FEATURES_OK without VERSION_1";
-                find("virtio/version-1-not-accepted", "virtio 1.3 §6.1", what);
+                find("virtio/version-1-not-accepted", what);
             }
         }
         self.status = value;
@@ -209,20 +208,20 @@ impl Virtio {
     fn accept(&mut self, place: Place, value: u64, findings: &mut Findings) {
         if self.status & FEATURES_OK != 0 {
             let what = "driver_feature was written after FEATURES_OK".to_owned();
-            findings.add(place, ("virtio/features-after-ok", "virtio 1.3 §3.1.1"), what);
+            findings.add(place, "virtio/features-after-ok", what);
         }
         let word = usize::try_from(self.accept_select).unwrap_or(usize::MAX);
         let Some(offered) = self.offered.get(word) else { return };
         if let Some(extra) = offered.map(|offered| value & !offered).filter(|extra| *extra != 0) {
             let what = format!("features {:#x} of word {word} were not offered", extra);
-            findings.add(place, ("virtio/feature-not-offered", "virtio 1.3 §2.2.1"), what);
+            findings.add(place, "virtio/feature-not-offered", what);
         }
         let shift = 32 * word;
         self.accepted = self.accepted & !(0xffff_ffff << shift) | value << shift;
     }
 
     fn queue(&mut self, place: Place, touch: &Touch<'_>, findings: &mut Findings) {
-        let mut find = |id, clause, what: String| findings.add(place, (id, clause), what);
+        let mut find = |id, what: String| findings.add(place, id, what);
         let index = self.select;
         let packed = self.negotiated(RING_PACKED);
         let queue = self.queues.entry(index).or_default();
@@ -231,10 +230,10 @@ impl Virtio {
             "queue_enable" => {
                 if touch.value == 0 {
                     let what = format!("queue {index}: 0 was written to queue_enable");
-                    find("virtio/queue-enable-0", "virtio 1.3 §4.1.4.3.2", what);
+                    find("virtio/queue-enable-0", what);
                 } else if queue.desc == 0 || queue.driver == 0 {
                     let what = format!("queue {index} was enabled before its addresses were set");
-                    find("virtio/queue-not-configured", "virtio 1.3 §4.1.4.3.2", what);
+                    find("virtio/queue-not-configured", what);
                 }
                 queue.enabled = touch.value != 0;
                 queue.available = Some(0).filter(|_| !packed);
@@ -249,13 +248,13 @@ impl Virtio {
         }
         if queue.enabled {
             let what = format!("queue {index}: {field} was written while it is enabled");
-            find("virtio/enabled-queue-changed", "virtio 1.3 §4.1.4.3.2", what);
+            find("virtio/enabled-queue-changed", what);
         }
         match field {
             "queue_size" => {
                 if !packed && !touch.value.is_power_of_two() {
                     let what = format!("queue {index}: size {}", touch.value);
-                    find("virtio/queue-size", "virtio 1.3 §4.1.4.3.2", what);
+                    find("virtio/queue-size", what);
                 }
                 queue.size = touch.value;
             }
@@ -266,15 +265,15 @@ impl Virtio {
     }
 
     fn notify(&self, place: Place, queue: u16, findings: &mut Findings) {
-        let mut find = |id, clause, what: String| findings.add(place, (id, clause), what);
+        let mut find = |id, what: String| findings.add(place, id, what);
         if self.status & DRIVER_OK == 0 {
             let what = format!("queue {queue} was notified before DRIVER_OK");
-            find("virtio/notify-before-driver-ok", "virtio 1.3 §3.1.1", what);
+            find("virtio/notify-before-driver-ok", what);
         }
         let enabled = self.queues.get(&u64::from(queue)).is_some_and(|queue| queue.enabled);
         if !enabled {
             let what = format!("queue {queue} was notified and is not enabled");
-            find("virtio/notify-disabled-queue", "virtio 1.3 §4.1.4.3.2", what);
+            find("virtio/notify-disabled-queue", what);
         }
     }
 
@@ -299,7 +298,7 @@ impl Virtio {
                 let forward = queue.available.map(|last| value.wrapping_sub(last) & 0xffff);
                 if forward.is_some_and(|forward| forward > queue.size.max(1)) {
                     let what = format!("queue {index}: the available index moved back, to {value}");
-                    let id = ("virtio/available-index", "virtio 1.3 §2.7.6.1");
+                    let id = "virtio/available-index";
                     findings.add(place, id, what);
                 }
                 queue.available = Some(value);
@@ -319,7 +318,7 @@ impl Virtio {
         };
         if self.queues.get(&queue).is_some_and(|queue| queue.in_flight.contains_key(&id)) {
             let what = format!("queue {queue}: {id} was made available again while in flight");
-            findings.add(place, ("virtio/descriptor-reused", "virtio 1.3 §2.7.13"), what);
+            findings.add(place, "virtio/descriptor-reused", what);
         }
         self.descriptors(place, (queue, id), entry, findings);
     }
@@ -331,8 +330,8 @@ impl Virtio {
         bytes: &[u8],
         findings: &mut Findings,
     ) {
-        let mut find = |id, clause, what: &str| {
-            findings.add(place, (id, clause), format!("queue {queue}: {what}"));
+        let mut find = |id, what: &str| {
+            findings.add(place, id, format!("queue {queue}: {what}"));
         };
         let packed = self.negotiated(RING_PACKED);
         let may_indirect = self.negotiated(INDIRECT_DESC);
@@ -347,16 +346,16 @@ impl Virtio {
                 self.table = Some((addr, queue, id));
                 if !may_indirect {
                     let what = "INDIRECT without VIRTIO_F_INDIRECT_DESC";
-                    find("virtio/indirect-not-accepted", "virtio 1.3 §2.7.5.3.1", what);
+                    find("virtio/indirect-not-accepted", what);
                 }
                 if flags & NEXT != 0 {
                     let what = "INDIRECT and NEXT in one descriptor";
-                    find("virtio/indirect-next", "virtio 1.3 §2.7.5.3.1", what);
+                    find("virtio/indirect-next", what);
                 }
             }
             if flags & WRITE == 0 && written {
                 let what = "a device-readable descriptor after a device-writable one";
-                find("virtio/descriptor-order", "virtio 1.3 §2.7.4.2", what);
+                find("virtio/descriptor-order", what);
             }
             written |= flags & WRITE != 0;
         }
@@ -378,7 +377,7 @@ impl Virtio {
                 let what = format!(
                     "queue {index}: memory {addr:#x}+{len} was unmapped with its request in flight"
                 );
-                findings.add(place, ("virtio/unmapped-in-flight", "virtio 1.3 §2.7.13"), what);
+                findings.add(place, "virtio/unmapped-in-flight", what);
             }
         }
     }
