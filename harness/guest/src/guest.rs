@@ -298,9 +298,17 @@ fn device_arguments(index: usize, attachment: &Attachment) -> Value {
     Value::Object(device)
 }
 
+/// Room for the archive, for what is unpacked from it (which may fill half of the memory), and for
+/// the guest to run.
+fn memory_mib(config: &Config, initrd: &Path) -> u32 {
+    let bytes = initrd.metadata().map_or(0, |file| file.len());
+    let archive = u32::try_from(bytes.div_ceil(1 << 20)).unwrap_or(u32::MAX);
+    config.memory_mib.max(archive.saturating_mul(3).saturating_add(256).next_multiple_of(2))
+}
+
 /// QEMU's command line, but for the sockets.
 fn arguments(kernel: &Kernel, config: &Config, initrd: &Path) -> Vec<String> {
-    let memory = config.memory_mib;
+    let memory = memory_mib(config, initrd);
     // With `share=off`, QEMU still hands out the memfd, whose pages are not the guest's.
     let backend =
         if config.shared_memory { "memory-backend-memfd,share=on" } else { "memory-backend-ram" };

@@ -43,6 +43,9 @@ pub(crate) fn build(
     }
     let modules_at = format!("usr/lib/modules/{}", kernel.release());
     archive.directories(&modules_at);
+    // Where modprobe looks, for a user's archive whose /lib is not /usr/lib. Where it is, the kernel
+    // leaves the folder as it is, which is not empty.
+    archive.entry("lib/modules", SYMBOLIC_LINK, b"/usr/lib/modules");
     if let Some(folder) = kernel.modules() {
         for entry in list(folder)? {
             // The indexes that modprobe reads; anything else there is as large as it is unneeded.

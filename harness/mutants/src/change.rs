@@ -278,8 +278,8 @@ impl Interposer for Mutation {
                 let (value, mask) = at.written(access, data);
                 let (old, known) = self.written;
                 self.written = (old & !mask | value, (known | mask) & bits);
-                // All zeros are left alone: they reset some devices.
-                if value != 0 || at.region == understudy_pci::Region::Config {
+                // A byte of zero is left alone: it resets some devices.
+                if value != 0 || at.width > 1 {
                     at.overlay(access, data, acts, bits);
                 }
             }

@@ -147,7 +147,7 @@ impl Run<'_> {
             let micros = Duration::try_from_secs_f64(step.seconds).unwrap_or_default().as_micros();
             results.push(CheckResult {
                 id: format!("driver/{}/{}/{}", self.device.name, self.scenario.id, step.id),
-                title: format!("{}: step {}", self.scenario.title, step.id),
+                title: format!("{}: step {}", self.title(), step.id),
                 clause: "what the driver is for".to_owned(),
                 verdict: self.judged(&step.verdict),
                 micros: u64::try_from(micros).unwrap_or(u64::MAX),
@@ -168,6 +168,10 @@ impl Run<'_> {
             }
         }
         results
+    }
+
+    fn title(&self) -> &str {
+        if self.args.driver.command.is_some() { "the command given" } else { self.scenario.title }
     }
 
     fn blank(&self) -> CheckResult {
