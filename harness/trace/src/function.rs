@@ -203,6 +203,9 @@ impl TracedFunction {
     }
 }
 
+/// Longest entry that is copied without an allocation, in bytes.
+const SHORT_ENTRY: usize = 128;
+
 /// The host, with what passes written down.
 struct Tee<'a> {
     host: &'a mut dyn Host,
@@ -230,7 +233,9 @@ impl Host for Tee<'_> {
     fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), DmaFault> {
         let result = self.host.dma_write(iova, from);
         let fault = result.err().map(|fault| fault.kind);
-        self.step.get_mut().act(&Record::dma_write(iova, from, fault));
+        let step = self.step.get_mut();
+        let record = if step.is_whole() { Record::dma_write } else { Record::dma_write_shown };
+        step.act(&record(iova, from, fault));
         result
     }
 
@@ -264,10 +269,22 @@ impl Host for Tee<'_> {
     }
 
     fn tap(&mut self, point: Tap, queue: u16, entry: &mut [u8]) -> Verdict {
-        let before = entry.to_vec();
+        // Most entries are short, and an allocation for each shows.
+        let mut short = [0; SHORT_ENTRY];
+        let long;
+        let before = match short.get_mut(..entry.len()) {
+            Some(short) => {
+                short.copy_from_slice(entry);
+                &*short
+            }
+            None => {
+                long = entry.to_vec();
+                &long
+            }
+        };
         let verdict = self.host.tap(point, queue, entry);
         let edited = (before != entry).then_some(&*entry);
-        let record = Record::Tap { point, queue, entry: &before, edited, verdict };
+        let record = Record::Tap { point, queue, entry: before, edited, verdict };
         self.step.get_mut().act(&record);
         verdict
     }

@@ -147,7 +147,7 @@ pub enum Record<'a> {
         iova: u64,
         /// Bytes written.
         len: u64,
-        /// XXH3 of all of them.
+        /// XXH3 of all of them; 0 in traces that are not for replay.
         hash: u64,
         /// The first [`KEPT_OF_WRITE`] of them.
         #[serde(borrow, with = "serde_bytes")]
@@ -339,6 +339,13 @@ impl<'a> Record<'a> {
     pub fn dma_write(iova: u64, data: &'a [u8], fault: Option<DmaFaultKind>) -> Self {
         let kept = &data[..data.len().min(KEPT_OF_WRITE)];
         Self::DmaWrite { iova, len: data.len() as u64, hash: xxh3_64(data), data: kept, fault }
+    }
+
+    /// The same for a trace that is not for replay.
+    #[must_use]
+    pub fn dma_write_shown(iova: u64, data: &'a [u8], fault: Option<DmaFaultKind>) -> Self {
+        let kept = &data[..data.len().min(KEPT_OF_WRITE)];
+        Self::DmaWrite { iova, len: data.len() as u64, hash: 0, data: kept, fault }
     }
 
     /// Call, event or note.

@@ -7,7 +7,7 @@ use crate::record::Record;
 /// Most bytes of the events of one call. Those beyond are lost, and said to be.
 const MAX_CALL_BYTES: usize = 64 << 20;
 /// Bytes of a device's read of memory that are enough to decode it and to watch its driver.
-pub const SHOWN_OF_READ: usize = 4096;
+pub const SHOWN_OF_READ: usize = 512;
 /// Memory that is kept for the next call.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -57,6 +57,11 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    /// Whether everything that a replay needs is kept.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.kept_of_read == usize::MAX
+    }
+
     fn new() -> Self {
         Self {
             kept_of_read: usize::MAX,
@@ -124,7 +129,7 @@ impl Recorder {
     }
 
     /// Keeps only the first bytes of each of the device's reads of memory, as
-    /// [`SHOWN_OF_READ`]. Such a trace cannot be replayed.
+    /// [`SHOWN_OF_READ`], and no hashes of its writes. Such a trace cannot be replayed.
     #[must_use]
     pub fn keep_of_reads(mut self, bytes: usize) -> Self {
         self.step.kept_of_read = bytes;
