@@ -287,7 +287,7 @@ impl Qat {
     /// Sends a message if a source was asserted or unmasked since the last time.
     fn interrupt(&mut self, bus: &mut dyn Bus) {
         let busy = self.busy_rings() & 0xff << PAIRS;
-        self.interrupts.update(busy, bus.now());
+        self.interrupts.update(busy, bus);
         let level = self.sources() & !self.mask;
         if level & !self.level != 0 {
             self.counters.interrupts += 1;

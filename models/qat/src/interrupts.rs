@@ -1,6 +1,6 @@
 //! The interrupts of the bundle: from responses to one coalesced line.
 
-use understudy_device::Nanos;
+use understudy_device::{Bus, Nanos};
 
 use crate::registers::COALESCE_ENABLE;
 
@@ -65,13 +65,14 @@ impl Interrupts {
         self.deadline
     }
 
-    /// Takes note of which rings are not empty.
-    pub(crate) fn update(&mut self, busy: u16, now: Nanos) {
+    /// Takes note of which rings are not empty. Looks at the clock only where that matters.
+    pub(crate) fn update(&mut self, busy: u16, bus: &dyn Bus) {
         let waiting = busy & self.enable & !self.flag;
         if waiting == 0 {
             self.deadline = None;
             return;
         }
+        let now = bus.now();
         // Nanoseconds: the default of 0x27ff stands for the 10 µs that Intel documents.
         let held = if self.control & COALESCE_ENABLE == 0 { 0 } else { self.control & 0xf_ffff };
         let deadline = *self.deadline.get_or_insert(now.plus(held.into()));

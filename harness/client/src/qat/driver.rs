@@ -541,11 +541,18 @@ impl<P: Platform> Driver<P> {
     /// # Errors
     /// [`DriverError::Timeout`], or as [`take`](Self::take).
     pub fn wait(&mut self, index: u16) -> Result<Response, DriverError> {
-        let deadline = self.deadline();
+        let mut deadline = None;
         loop {
             if let Some(response) = self.take(index)? {
                 return Ok(response);
             }
+            let deadline = match deadline {
+                Some(deadline) if self.platform.now() >= deadline => {
+                    return Err(DriverError::Timeout("a response"));
+                }
+                Some(deadline) => deadline,
+                None => *deadline.insert(self.deadline()),
+            };
             if self.options.interrupts {
                 if !self.platform.wait_interrupt(0, deadline)? {
                     return Err(DriverError::Timeout("an interrupt"));
@@ -553,9 +560,6 @@ impl<P: Platform> Driver<P> {
                 self.serve_interrupt()?;
             } else if self.platform.idle(deadline)? == Activity::Quiet {
                 return self.take(index)?.ok_or(DriverError::Timeout("a response"));
-            }
-            if self.platform.now() >= deadline {
-                return Err(DriverError::Timeout("a response"));
             }
         }
     }

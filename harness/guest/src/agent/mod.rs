@@ -123,6 +123,7 @@ fn set_up() -> Result<(), Failure> {
         ("devtmpfs", "/dev"),
         ("tmpfs", "/tmp"),
         ("tmpfs", "/run"),
+        ("devpts", "/dev/pts"),
     ];
     for (kind, at) in systems {
         fs::create_dir_all(at).map_err(|e| format!("{at}: {e}"))?;

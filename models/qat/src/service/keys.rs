@@ -68,12 +68,14 @@ impl KeyCache {
             .slots
             .iter()
             .position(|slot| slot.purpose == purpose && slot.key.get(..slot.len) == Some(key));
-        let slot = match found {
-            Some(at) => self.slots.remove(at),
-            None => Slot::new(purpose, key)?,
-        };
-        self.slots.truncate(SLOTS - 1);
-        self.slots.insert(0, slot);
+        match found {
+            Some(at) => self.slots.get_mut(..=at).unwrap_or_default().rotate_right(1),
+            None => {
+                let slot = Slot::new(purpose, key)?;
+                self.slots.truncate(SLOTS - 1);
+                self.slots.insert(0, slot);
+            }
+        }
         self.slots.first().map(|slot| &slot.expanded).ok_or(Error::InvalidKey)
     }
 }
