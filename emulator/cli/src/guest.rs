@@ -1,6 +1,7 @@
 //! `understudy guest`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::io;
 use std::num::NonZeroUsize;
@@ -25,11 +26,11 @@ use understudy_trace::{TracedFunction, WatchReport};
 use crate::cli::{GuestArgs, TraceArgs};
 use crate::failure::{Failure, Outcome};
 use crate::trace::Tracing;
-use crate::{compare, host, networks, print, reactions, trace};
+use crate::{compare, host, networks, operators, print, reactions, trace};
 
 pub(crate) fn run(args: &GuestArgs) -> Outcome {
     let device = host::device(&args.device)?;
-    let scenarios = scenarios(device, args)?;
+    let mut scenarios = scenarios(device, args)?;
     if args.list {
         let width = scenarios.iter().map(|scenario| scenario.id.len()).max().unwrap_or(0);
         let lines = scenarios.iter().map(|s| format!("{:width$}  {}\n", s.id, s.title));
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
     if let Some(rounds) = args.compare {
         return compare::run(device, &kit, &kernels, rounds, args.timeout);
     }
+    operators::provide(&mut scenarios)?;
     let runs: Vec<(&Kernel, &Scenario)> = kernels
         .into_iter()
         .flat_map(|kernel| scenarios.iter().map(move |scenario| (kernel, scenario)))
@@ -168,28 +170,31 @@ pub(crate) fn kit(device: &Device) -> Result<Kit, Failure> {
 }
 
 fn prepare(folder: &Path, wanted: &[&str]) -> Result<(), Failure> {
-    let script = script().ok_or_else(|| {
+    let script = script("ci/prepare").ok_or_else(|| {
         let what = "QEMU and kernels are not prepared, and ci/prepare is not here";
         Failure::environment(what, folder.display(), "run this in the repository")
     })?;
-    let failure = |what: &dyn std::fmt::Display| {
-        Failure::environment("cannot prepare QEMU and kernels", script.display(), what)
-    };
-    // Its progress is not part of our output.
-    let status = Command::new(&script)
-        .args(wanted)
-        .arg(folder)
-        .stdin(Stdio::null())
-        .stdout(io::stderr())
-        .status()
-        .map_err(|error| failure(&error))?;
+    let arguments = wanted.iter().map(OsStr::new).chain([folder.as_os_str()]);
+    run_script(&script, arguments, "cannot prepare QEMU and kernels")
+}
+
+/// Runs a script of the repository. Its progress is not part of our output.
+pub(crate) fn run_script(
+    script: &Path,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    what: &str,
+) -> Result<(), Failure> {
+    let failure = |why: &dyn std::fmt::Display| Failure::environment(what, script.display(), why);
+    let mut command = Command::new(script);
+    let command = command.args(arguments).stdin(Stdio::null()).stdout(io::stderr());
+    let status = command.status().map_err(|error| failure(&error))?;
     if status.success() { Ok(()) } else { Err(failure(&status)) }
 }
 
-/// `ci/prepare` of the repository that the working directory is in.
-fn script() -> Option<PathBuf> {
+/// A script of the repository that the working directory is in.
+pub(crate) fn script(name: &str) -> Option<PathBuf> {
     let here = std::env::current_dir().ok()?;
-    here.ancestors().map(|folder| folder.join("ci/prepare")).find(|script| script.is_file())
+    here.ancestors().map(|folder| folder.join(name)).find(|script| script.is_file())
 }
 
 /// Our devices for one guest after the other.

@@ -35,6 +35,7 @@ mod host;
 mod inspect;
 mod mutants;
 mod networks;
+mod operators;
 mod qaic;
 mod reactions;
 mod replay;
@@ -112,7 +113,8 @@ fn print(text: &str) -> Outcome {
 /// Warnings at least; more with each `-v`, or as `RUST_LOG` says.
 fn log_to_stderr(verbose: u8) {
     let level = match verbose {
-        0 => "warn",
+        // tract warns of each model that is of another year than it; guests may load many.
+        0 => "warn,tract_onnx=error",
         1 => "info",
         2 => "debug",
         _ => "trace",

@@ -346,29 +346,35 @@ static struct qaic_sem sem(int command, int index, int value, bool presync)
 
 // Inputs go in while the network has taken the last ones; outputs come out once they are there.
 // A slice may become several requests, each of which waits: so waiting takes nothing away, and the
-// last request of a run does.
-static void attach_slice(int fd, const struct tensor *it, bool last, uint32_t channel, uint64_t at)
+// last request of a run does. Without inputs, a slice of the first output's that waits for nothing
+// starts the run; what it moves is moved again.
+static void attach_slice(int fd, const struct tensor *it, bool start, bool last, uint32_t channel,
+			 uint64_t at)
 {
 	const bool input = it->dir == TO_DEVICE;
 	const int index = input ? SEM_FREE : SEM_DONE;
-	struct qaic_attach_slice_entry slice = {
-		.size = it->len,
-		.sem0 = sem(QAIC_SEM_WAIT_GT_EQ, index, 1, true),
-		.dev_addr = at,
+	struct qaic_attach_slice_entry slices[2] = {
+		{ .size = 1, .sem0 = sem(QAIC_SEM_INC, SEM_START, 0, true), .dev_addr = at },
+		{
+			.size = it->len,
+			.sem0 = sem(QAIC_SEM_WAIT_GT_EQ, index, 1, true),
+			.dev_addr = at,
+		},
 	};
+	struct qaic_attach_slice_entry *slice = slices + 1;
 	struct qaic_attach_slice attach = {
 		.hdr = {
-			.count = 1, .dbc_id = channel, .handle = it->handle, .dir = it->dir,
-			.size = it->len,
+			.count = start ? 2 : 1, .dbc_id = channel, .handle = it->handle,
+			.dir = it->dir, .size = it->len,
 		},
-		.data = (uintptr_t)&slice,
+		.data = (uintptr_t)(start ? slices : slice),
 	};
 
 	if (last) {
-		slice.sem1 = sem(QAIC_SEM_DEC, index, 0, false);
+		slice->sem1 = sem(QAIC_SEM_DEC, index, 0, false);
 		if (input) {
-			slice.sem2 = sem(QAIC_SEM_INC, SEM_START, 0, false);
-			slice.sem2.flags = QAIC_SEM_INSYNCFENCE;
+			slice->sem2 = sem(QAIC_SEM_INC, SEM_START, 0, false);
+			slice->sem2.flags = QAIC_SEM_INSYNCFENCE;
 		}
 	}
 	check(ioctl(fd, DRM_IOCTL_QAIC_ATTACH_SLICE_BO, &attach), "attach a slice");
@@ -454,7 +460,7 @@ int main(int argc, char **argv)
 		const bool last = i + 1 == tensor_count || tensors[i + 1].dir != it->dir;
 
 		make_buffer(fd, it);
-		attach_slice(fd, it, last, active.channel, at);
+		attach_slice(fd, it, !seen[0] && !i, last, active.channel, at);
 		at = (at + it->len + ALIGN - 1) / ALIGN * ALIGN;
 		entries[i] = (struct qaic_execute_entry){ .handle = it->handle, .dir = it->dir };
 	}

@@ -26,6 +26,7 @@ mod initramfs;
 mod kit;
 mod machine;
 mod modules;
+pub mod operators;
 mod protocol;
 pub mod qaic;
 pub mod qat;

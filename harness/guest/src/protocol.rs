@@ -114,6 +114,12 @@ pub enum Task {
         /// 1, else of 1.
         tolerance: u32,
     },
+    /// Runs networks of ONNX's backend test and compares their outputs. Measures how many passed, how
+    /// many were refused as they must be, and how many are not for the device.
+    Operators {
+        /// Where the cases are, in the guest ([`crate::operators`]).
+        folder: String,
+    },
     /// Starts the guest anew, in order. Is not answered: [`Hello`] comes next.
     Reboot,
 }

@@ -39,6 +39,13 @@ const AMSS: Wanted =
 /// As a card boots.
 const PBL: Wanted = Wanted { parameters: r#"{ "boot": "pbl" }"#, ..AMSS };
 
+/// The scenario that runs ONNX's operator cases, and where the guest must have them.
+pub const OPERATORS_ID: &str = "operators";
+/// See [`OPERATORS_ID`]; without the leading slash.
+pub const CASES: &str = "operators";
+/// Cases that must pass there, at least.
+const OPERATORS: u64 = 500;
+
 /// A network with an input, and the output that another runtime computed of it.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -72,6 +79,7 @@ pub fn scenarios(networks: Vec<Network>, foreign: Vec<u8>, large: Vec<u8>) -> Ve
         suite.crash("crash-pbl", PBL, r#"{ "boot": "pbl", "crash_after": 3 }"#),
         suite.soc_reset("soc-reset", AMSS),
         suite.soc_reset("soc-reset-pbl", PBL),
+        suite.operators(),
     ]
 }
 
@@ -257,6 +265,20 @@ impl Suite {
         steps.push(shell("kernel-log", WORSE));
         let title = "the chip is reset under load, is booted again, and works";
         self.scenario(id, title, wanted, steps)
+    }
+
+    /// Its cases are not here: they become a folder of the guest before it is run.
+    fn operators(&self) -> Scenario {
+        let mut steps = up();
+        let task = Task::Operators { folder: format!("/{CASES}") };
+        let limit = Duration::from_secs(1200);
+        let step = Step::perform("operators", task).within(limit);
+        steps.push(step.with_work(Work::Total(OPERATORS)));
+        steps.extend(at_rest());
+        let title = "networks of ONNX's backend test have the right outputs, or are refused";
+        let mut scenario = self.scenario(OPERATORS_ID, title, AMSS, steps);
+        scenario.config.memory_mib = 1024;
+        scenario
     }
 
     /// Runs each network so many times.

@@ -10,10 +10,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use half::f16;
-use serde::Deserialize;
 use understudy_client::SimulationPlatform;
 use understudy_client::qaic::{Driver, Options};
+use understudy_guest::operators::{self, Case, Tensor};
 use understudy_qaic::{Boot, Parameters, Qaic, refusal};
 use understudy_tensor::{Limits, Network, pack};
 
@@ -26,34 +25,6 @@ const WANTED: usize = 500;
 /// Reasons that are printed.
 const REASONS: usize = 12;
 
-#[derive(Deserialize)]
-struct Case {
-    name: String,
-    /// Why the device cannot take it at all.
-    unsupported: Option<String>,
-    #[serde(default)]
-    rtol: f64,
-    #[serde(default)]
-    atol: f64,
-    #[serde(default)]
-    sets: Vec<Set>,
-}
-
-#[derive(Deserialize)]
-struct Set {
-    inputs: Vec<Tensor>,
-    outputs: Vec<Tensor>,
-}
-
-#[derive(Deserialize)]
-struct Tensor {
-    name: String,
-    #[serde(rename = "type")]
-    kind: String,
-    shape: Vec<usize>,
-    file: String,
-}
-
 enum Verdict {
     Passed,
     Unsupported(String),
@@ -64,8 +35,7 @@ enum Verdict {
 #[ignore = "needs the cases that ci/onnx writes"]
 fn operators_are_right_or_refused() {
     let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
-    let cases: Vec<Case> =
-        serde_json::from_slice(&fs::read(folder.join("cases.json")).unwrap()).unwrap();
+    let cases = operators::read(&folder).unwrap();
     let mut driver = driver();
     let (mut passed, mut unsupported, mut failed) = (0, 0, 0);
     let mut reasons = BTreeMap::<String, usize>::new();
@@ -157,7 +127,7 @@ fn judge(driver: &mut TestDriver, folder: &Path, case: &Case) -> Verdict {
                 let (found, wanted) = (&binding.shape, &tensor.shape);
                 return Verdict::Failed(format!("{} is {found:?}, not {wanted:?}", tensor.name));
             }
-            if let Err(why) = compare(&tensor.kind, &found[index], &bytes(tensor), case) {
+            if let Err(why) = case.compare(tensor, &found[index], &bytes(tensor)) {
                 verdict = Verdict::Failed(format!("{}: {why}", tensor.name));
             }
         }
@@ -165,41 +135,4 @@ fn judge(driver: &mut TestDriver, folder: &Path, case: &Case) -> Verdict {
     assert_eq!(driver.deactivate(1, active).unwrap(), 0);
     driver.terminate(1).unwrap();
     verdict
-}
-
-/// As numpy's `assert_allclose` for floating point, and exactly for all else. The case's tolerances
-/// are 1e-3 and 1e-7 of most; but sums in another order differ by more than 1e-7 around 0, and two
-/// units in the last place of 16 bits are 2e-3.
-fn compare(kind: &str, found: &[u8], wanted: &[u8], case: &Case) -> Result<(), String> {
-    let floats = |bytes: &[u8]| -> Option<Vec<f64>> {
-        match kind {
-            "float32" => Some(
-                bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes).into()).collect(),
-            ),
-            "float16" => Some(
-                bytes
-                    .as_chunks()
-                    .0
-                    .iter()
-                    .map(|bytes| f16::from_le_bytes(*bytes).to_f64())
-                    .collect(),
-            ),
-            _ => None,
-        }
-    };
-    if found.len() != wanted.len() {
-        return Err(format!("{} bytes, not {}", found.len(), wanted.len()));
-    }
-    let Some((found, wanted)) = floats(found).zip(floats(wanted)) else {
-        return if found == wanted { Ok(()) } else { Err("not the same integers".to_owned()) };
-    };
-    let atol = case.atol.max(1e-5);
-    let rtol = if kind == "float16" { case.rtol.max(2e-3) } else { case.rtol };
-    for (index, (found, wanted)) in found.iter().zip(&wanted).enumerate() {
-        let near = (found - wanted).abs() <= atol + rtol * wanted.abs();
-        if !(near || found == wanted || found.is_nan() && wanted.is_nan()) {
-            return Err(format!("number {index} is {found}, not {wanted}"));
-        }
-    }
-    Ok(())
 }

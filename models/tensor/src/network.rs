@@ -1,7 +1,8 @@
 //! A network that is ready to run.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use tract_onnx::prelude::{
     DatumType, Framework, InferenceModelExt, IntoRunnable, TValue, Tensor, TractResult, TypedModel,
@@ -149,14 +150,34 @@ impl Network {
 }
 
 /// Runs `tract`'s code. It has assertions and indexing that a model can hit which contradicts
-/// itself; this is the one place where such a panic ends. Nothing that the closures touch is used
-/// again after one, so it cannot be seen half changed.
+/// itself, and divides integers as they come; this is the one place where such a panic ends. Nothing
+/// that the closures touch is used again after one, so it cannot be seen half changed.
 fn contained<T>(run: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+    QUIET.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !CONTAINED.get() {
+                others(panic);
+            }
+        }));
+    });
+    let outside = CONTAINED.replace(true);
+    let outcome = catch_unwind(AssertUnwindSafe(run));
+    CONTAINED.set(outside);
+    outcome.map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
         one_line(text.unwrap_or("the compute engine gave up"))
     })
+}
+
+/// Makes panics that [`contained`] turns into errors say nothing on standard error, once for the
+/// process: a guest must not be able to fill a server's log, or alarm who reads it.
+static QUIET: Once = Once::new();
+
+thread_local! {
+    /// Whether this thread is in [`contained`].
+    static CONTAINED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// An error of `tract` in one line; they quote whole nodes.

@@ -14,7 +14,7 @@ use super::{quoted, reports, tool};
 use crate::cli::{CheckArgs, DriverArgs, TraceArgs};
 use crate::failure::{Failure, Outcome};
 use crate::guest::{self, Served, Traced};
-use crate::host;
+use crate::{host, operators};
 
 /// Lines of the guest's console that a failure shows.
 const CONSOLE_LINES: usize = 24;
@@ -29,9 +29,10 @@ pub(super) fn run(driver: &str, args: &CheckArgs) -> Outcome {
     let ledger = Ledger::load().map_err(|error| {
         Failure::environment("the ledger of this build is broken", "conformance", error)
     })?;
-    let scenarios = scenarios(device, scenario, args)?;
+    let mut scenarios = scenarios(device, scenario, args)?;
     let kit = guest::kit(device)?;
     let kernel = kernel(&kit, &args.driver)?;
+    operators::provide(&mut scenarios)?;
     let mut results = Vec::new();
     for round in 1..=args.repeat {
         for scenario in &scenarios {

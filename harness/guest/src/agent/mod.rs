@@ -10,6 +10,7 @@ mod dpdk;
 mod ecryptfs;
 mod kernel_log;
 mod near;
+mod operators;
 mod page_out;
 mod priority;
 mod software;
@@ -105,6 +106,7 @@ fn perform(task: &Task, log: &mut kernel_log::KernelLog) -> Result<Value, Failur
         Task::Near { file, expected, float, tolerance } => {
             near::check(file, expected, *float, *tolerance)
         }
+        Task::Operators { folder } => operators::check(folder),
         Task::Reboot => {
             rustix::fs::sync();
             match rustix::system::reboot(rustix::system::RebootCommand::Restart) {

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use half::f16;
 use serde_json::{Value, json};
 
 use super::Failure;
+use crate::operators::numbers;
 use crate::protocol::Float;
 
 /// Passes if each number is as near to the expected one as `tolerance`, in billionths: of the
@@ -42,19 +42,10 @@ fn distance(found: &[f64], wanted: &[f64]) -> Result<f64, Failure> {
     Ok(largest)
 }
 
-fn numbers(bytes: &[u8], float: Float) -> Vec<f64> {
-    match float {
-        Float::F32 => {
-            bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes).into()).collect()
-        }
-        Float::F16 => {
-            bytes.as_chunks().0.iter().map(|bytes| f16::from_le_bytes(*bytes).to_f64()).collect()
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use half::f16;
+
     use super::*;
 
     #[test]
