@@ -36,7 +36,7 @@ fn folder() -> Result<PathBuf, Failure> {
     let root = script.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     let folder = root.join(FOLDER);
     if !folder.join(LIST).is_file() {
-        guest::run_script(&script, &["--cases"], "cannot write ONNX's operator cases")?;
+        guest::run_script(&script, ["--cases"], "cannot write ONNX's operator cases")?;
     }
     Ok(folder)
 }
