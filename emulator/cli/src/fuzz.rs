@@ -182,15 +182,31 @@ fn write_stats(out: &Path, stats: &impl Serialize) -> Result<(), Failure> {
         .map_err(|error| Failure::environment("cannot write", out.display(), error))
 }
 
-/// Text in which numbers do not count, so that the same defect has the same name.
+/// Text in which numbers and addresses do not count, so that the same defect has the same name.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
+    let mut hex = false;
     for character in text.chars() {
+        hex = match character {
+            'x' => out.ends_with('#'),
+            _ => hex && character.is_ascii_hexdigit(),
+        };
         match character {
+            _ if hex => {}
             '0'..='9' if out.ends_with('#') => {}
             '0'..='9' => out.push('#'),
             other => out.push(other),
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn numbers_and_addresses_do_not_tell_defects_apart() {
+        assert_eq!(plain("unmap(0x5a0f, 0xfffc0000) = -14 of 2 xs"), "unmap(#, #) = -# of # xs");
+    }
 }

@@ -279,7 +279,7 @@ size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t room, unsigned
 {
     return us_mutate(data, size, room, seed);
 }
-#else
+#elif !defined(NO_MAIN)
 int main(int argc, char **argv)
 {
     return us_main(argc, argv, "virtio-crypto", us_drive);

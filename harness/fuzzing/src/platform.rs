@@ -14,8 +14,9 @@ use crate::world::{Place, World, finish_job, hex};
 pub const DEFAULT_BUDGET: u32 = 50_000;
 /// Virtual time of one access, in nanoseconds.
 const ACCESS_NANOS: u64 = 100;
-/// Virtual time of a turn in which the device works, in nanoseconds.
-const WORK_NANOS: u64 = 10_000;
+/// Virtual time of a turn in which the device works, in nanoseconds: interrupts for nothing without
+/// end, too, bring a driver to its limit long before it has spent its calls.
+const WORK_NANOS: u64 = 50_000;
 /// Virtual time of a turn in which it does nothing though it should: whoever waits with a limit
 /// comes to it in few turns.
 const STALL_NANOS: u64 = 1_000_000;

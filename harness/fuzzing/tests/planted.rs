@@ -122,3 +122,11 @@ fn bytes_become_programs_that_fit_and_programs_become_others() {
         assert!(len == 0 || program(&data[..len]).parts() <= first.parts(), "{room}");
     }
 }
+
+#[test]
+fn findings_that_are_kept_can_be_read() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/findings");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let findings: Vec<Finding> = files.map(|file| Finding::read(&file).unwrap()).collect();
+    assert!(findings.len() >= 8 && findings.iter().all(|finding| finding.bytes > 0));
+}

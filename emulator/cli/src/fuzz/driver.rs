@@ -156,8 +156,7 @@ impl Rig<'_> {
         self.stats.faults_fired += clear(&running.server);
         let mut usable = true;
         if hung.is_none() {
-            let unload = Task::Unload { module: self.workload.module.to_owned() };
-            let unloaded = running.guest.perform(&unload, self.patience);
+            let unloaded = running.guest.perform(&self.workload.unload, self.patience);
             usable = unloaded.is_ok();
             hung = lost(unloaded).map(|why| ("unload", why));
         }
@@ -280,19 +279,25 @@ fn clear(server: &DeviceServer) -> u64 {
 
 /// What the console says, or that nothing came.
 fn judge(lines: &[String], hung: Option<(&str, String)>) -> Option<Defect> {
-    let name = |line: &str| {
-        let text = line.split_once("] ").map_or(line, |(_, text)| text);
-        plain(without_process(text))
-    };
     let has = |line: &String, texts: &[&str]| texts.iter().any(|text| line.contains(text));
     let alarm = lines.iter().position(|line| has(line, &ALARMS) && !has(line, &EXPECTED));
     if let Some(at) = alarm {
-        let mut defect = Defect::new(DefectKind::Kernel, name(&lines[at]), lines[at].clone());
+        let mut defect = Defect::new(DefectKind::Kernel, name_of(&lines[at]), lines[at].clone());
         defect.stack = kernel_stack(&lines[at..]);
         return Some(defect);
     }
     let (step, why) = hung?;
     Some(Defect::new(DefectKind::Hang, format!("the guest does not answer: {step}"), why))
+}
+
+/// What an alarm says, without what differs from one time to the next. The console may have had
+/// something else in the same line before it.
+fn name_of(line: &str) -> String {
+    let places = ALARMS.iter().filter_map(|text| line.find(text));
+    let start = line[..places.min().unwrap_or(0)].rfind("] ").map_or(0, |at| at + 2);
+    let text = line.get(start..).unwrap_or(line);
+    let text = text.split_once(" address: ").map_or(text, |(what, _)| what);
+    plain(without_process(text))
 }
 
 /// Without the processor and the process that a warning names.
@@ -415,4 +420,38 @@ pub(crate) fn replay(finding: &Finding) -> Result<Option<Defect>, Failure> {
         }
     }
     Ok(rig.case(&plan)?.map(|found| found.defect))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console(text: &str) -> Vec<String> {
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn alarms_are_told_apart_by_what_they_say_and_where() {
+        let lines = console(
+            "agent: {\"task\":1}[   90.712957] BUG: unable to handle page fault for address: 28fe\n\
+             [   90.8] #PF: supervisor read access in kernel mode\n\
+             [   90.9] RIP: 0010:qat_alg_callback+0x16/0x40 [intel_qat]\n\
+             [   91.0]  ? __die_body.cold+0x19/0x27\n\
+             [   91.1]  adf_response_handler+0x50/0xe0 [intel_qat]",
+        );
+        let defect = judge(&lines, None).unwrap();
+        assert_eq!(defect.clause, "BUG: unable to handle page fault for");
+        assert_eq!(defect.stack, ["qat_alg_callback", "adf_response_handler"]);
+        let blocked = console("[ 1.5] INFO: task a:12 blocked for more than 15 seconds.");
+        let clause = judge(&blocked, None).unwrap().clause;
+        assert_eq!(clause, "INFO: task a:# blocked for more than # seconds.");
+    }
+
+    #[test]
+    fn self_tests_that_fail_are_no_finding() {
+        let lines = console("[ 1.5] WARNING: CPU: 0 PID: 9 at crypto/testmgr.c:5928 alg_test+0x1");
+        assert_eq!(judge(&lines, None), None);
+        let hung = judge(&lines, Some(("work", "time ran out".to_owned()))).unwrap();
+        assert_eq!(hung.kind, DefectKind::Hang);
+    }
 }

@@ -16,6 +16,8 @@ pub(super) struct Workload {
     /// Its guest and its device's parameters count, not its steps.
     pub(super) scenario: Scenario,
     pub(super) tasks: Vec<Task>,
+    /// Lets the module go.
+    pub(super) unload: Task,
 }
 
 impl Workload {
@@ -35,7 +37,12 @@ impl Workload {
             "qaic" => ("qaic", qaic(&performed)),
             _ => ("virtio_crypto", crypto(&performed)),
         };
-        Ok(Self { module, scenario, tasks })
+        // Our build of qaic is in none of the lists that modprobe goes by.
+        let unload = match module {
+            "qaic" => Task::Shell { script: "rmmod qaic".to_owned() },
+            module => Task::Unload { module: module.to_owned() },
+        };
+        Ok(Self { module, scenario, tasks, unload })
     }
 }
 
