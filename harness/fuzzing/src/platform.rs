@@ -14,11 +14,10 @@ use crate::world::{Place, World, finish_job, hex};
 pub const DEFAULT_BUDGET: u32 = 50_000;
 /// Virtual time of one access, in nanoseconds.
 const ACCESS_NANOS: u64 = 100;
-/// Virtual time of a turn in which the device works, in nanoseconds: interrupts for nothing without
-/// end, too, bring a driver to its limit long before it has spent its calls.
+/// Virtual time of a turn in which the device works, in nanoseconds.
 const WORK_NANOS: u64 = 50_000;
-/// Virtual time of a turn in which it does nothing though it should: whoever waits with a limit
-/// comes to it in few turns.
+/// Virtual time of a turn in which it does nothing though it should, or interrupts for nothing:
+/// whoever waits with a limit comes to it in few turns.
 const STALL_NANOS: u64 = 1_000_000;
 /// Entries' worth of work of one turn.
 const POLL_BUDGET: u32 = 64;
@@ -187,8 +186,10 @@ impl FuzzPlatform {
         if self.world.gone {
             return Progress::Idle;
         }
-        if turn.stall {
+        if turn.stall || turn.idle {
             self.world.pass(STALL_NANOS);
+        }
+        if turn.stall {
             return Progress::More;
         }
         if let Some(done) = finish_job(&mut self.world) {

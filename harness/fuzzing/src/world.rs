@@ -322,8 +322,9 @@ impl World {
 
     pub(crate) fn take_interrupt(&mut self, vector: u16) -> bool {
         match self.pending.get_mut(usize::from(vector)) {
+            // As with an event counter, those that came since the last time are one.
             Some(count) if *count > 0 => {
-                *count -= 1;
+                *count = 0;
                 true
             }
             _ => false,
@@ -349,6 +350,7 @@ impl World {
         for what in others {
             match what {
                 What::Interrupt(vector) => {
+                    turn.idle = true;
                     let vectors = self.pending.len().max(1);
                     let vector = usize::from(vector) % vectors;
                     self.note(|| format!("act: interrupt {vector} for nothing"));
@@ -393,6 +395,8 @@ impl World {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Turn {
     pub(crate) stall: bool,
+    /// Interrupts come for nothing.
+    pub(crate) idle: bool,
     pub(crate) reset: bool,
     pub(crate) gone: bool,
 }
