@@ -2,8 +2,6 @@
 //!
 //! Alone in its process: the hook that is looked at is the process's.
 
-#![expect(clippy::unwrap_used, reason = "tests fail by panicking")]
-
 #[path = "../../qaic/tests/protobuf/mod.rs"]
 mod protobuf;
 
