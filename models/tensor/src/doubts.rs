@@ -5,8 +5,9 @@
 //! during a run is the largest finite number instead. Models with infinite constants are refused.
 
 use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::dimension::Value as Size;
 use tract_onnx::pb::type_proto::Value as Type;
-use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
+use tract_onnx::pb::{GraphProto, NodeProto, TensorProto, ValueInfoProto};
 use tract_onnx::prelude::{DatumType, TypedModel};
 
 use crate::LoadError;
@@ -29,13 +30,11 @@ pub(crate) fn written(graph: &GraphProto) -> Result<(), LoadError> {
 pub(crate) fn typed(model: &TypedModel) -> Result<(), LoadError> {
     for node in model.nodes() {
         let name = node.op.name();
-        let extreme = ["Reduce<Max>", "Reduce<Min>"].contains(&name.as_ref());
-        let facts = if extreme { model.node_input_facts(node.id).ok() } else { None };
-        let truth = |facts: &[_]| {
-            let facts: &[&tract_onnx::prelude::TypedFact] = facts;
-            facts.iter().any(|fact| fact.datum_type == DatumType::Bool)
-        };
-        if facts.is_some_and(|facts| truth(&facts)) {
+        if !["Reduce<Max>", "Reduce<Min>"].contains(&name.as_ref()) {
+            continue;
+        }
+        let facts = model.node_input_facts(node.id).unwrap_or_default();
+        if facts.iter().any(|fact| fact.datum_type == DatumType::Bool) {
             return Err(refused(&name, "not of truth values"));
         }
     }
@@ -58,6 +57,7 @@ fn doubt(node: &NodeProto, graph: &GraphProto) -> Option<&'static str> {
         "ReduceMax" | "ReduceMin" if has_infinities(graph) => {
             Some("of infinities it would go wrong")
         }
+        "ReduceMax" | "ReduceMin" if has_nothing(graph) => Some("of nothing it would go wrong"),
         "SpaceToDepth" if says("mode", b"CRD") => Some("its mode CRD would go wrong"),
         "Swish" if found("alpha").is_some_and(|it| it.f != 1.0) => Some("its alpha is 1 only"),
         _ => None,
@@ -75,6 +75,18 @@ fn has_halves(graph: &GraphProto) -> bool {
     types.any(|kind| kind == half)
         || constants(graph).any(|tensor| tensor.data_type == half)
         || casts.any(|node| node.attribute.iter().any(|it| it.i == i64::from(half)))
+}
+
+/// Whether an input or a constant has no elements.
+fn has_nothing(graph: &GraphProto) -> bool {
+    let empty = |value: &ValueInfoProto| match value.r#type.as_ref()?.value.as_ref()? {
+        Type::TensorType(tensor) => {
+            let sizes = &tensor.shape.as_ref()?.dim;
+            Some(sizes.iter().any(|size| size.value == Some(Size::DimValue(0))))
+        }
+    };
+    graph.input.iter().any(|input| empty(input) == Some(true))
+        || constants(graph).any(|tensor| tensor.dims.contains(&0))
 }
 
 fn has_infinities(graph: &GraphProto) -> bool {
