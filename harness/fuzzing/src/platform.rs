@@ -323,6 +323,10 @@ impl Platform for FuzzPlatform {
 
     fn unmask_intx(&mut self) -> Result<(), PlatformError> {
         self.spend("unmasking", 0)?;
+        // A line that was up when the device went is up no longer.
+        if self.world.gone {
+            return Ok(());
+        }
         self.function.set_irq_mask(&mut self.world, Irq::Intx, 0, 1, false);
         Ok(())
     }
