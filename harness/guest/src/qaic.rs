@@ -161,7 +161,7 @@ impl Suite {
                 {}
                 {} || exit 2
             done",
-            online(),
+            online(START_LIMIT),
             run_command(network, 1),
         );
         let step = shell("reload", &script).within(Duration::from_secs(180));
@@ -236,7 +236,7 @@ impl Suite {
         );
         let mut steps = up();
         steps.push(shell("crash", &script).with_work(Work::Total(3)));
-        steps.push(shell("recovery", &online()));
+        steps.push(shell("recovery", &online(START_LIMIT)));
         steps.extend(self.run("recovered", network, 20));
         steps.push(Step::new("released", Action::Released));
         steps.push(shell("kernel-log", WORSE));
@@ -256,7 +256,7 @@ impl Suite {
                 wait $pid; code=$?; cat /tmp/error; [ $code = 1 ] || exit 2
                 {}",
                 network.name,
-                online(),
+                online(START_LIMIT),
             );
             steps.push(shell(&format!("reset-{round}"), &script).with_work(Work::Total(1)));
             steps.extend(self.run(&format!("after-{round}"), network, 1));
@@ -276,9 +276,7 @@ impl Suite {
         steps.push(step.with_work(Work::Total(OPERATORS)));
         steps.extend(at_rest());
         let title = "networks of ONNX's backend test have the right outputs, or are refused";
-        let mut scenario = self.scenario(OPERATORS_ID, title, AMSS, steps);
-        scenario.config.memory_mib = 1024;
-        scenario
+        self.scenario(OPERATORS_ID, title, AMSS, steps)
     }
 
     /// Runs each network so many times.
@@ -324,13 +322,17 @@ impl Suite {
 }
 
 /// Loads the driver.
-const INSERT: &str = "insmod /lib/modules/$(uname -r)/updates/qaic.ko";
+pub const INSERT: &str = "insmod /lib/modules/$(uname -r)/updates/qaic.ko";
 
-/// Waits until the firmware runs and the device can be used.
-fn online() -> String {
+/// How long the firmware may take to run.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// Waits until the firmware runs and the device can be used; ends with status 9 at the limit.
+pub fn online(limit: Duration) -> String {
+    let turns = limit.as_millis() / 50;
     format!(
         "n=0; until (: < {ACCEL}) 2> /dev/null; do
-            n=$((n+1)); [ $n -lt 600 ] || exit 9; sleep 0.05; done"
+            n=$((n+1)); [ $n -lt {turns} ] || exit 9; sleep 0.05; done"
     )
 }
 
@@ -344,7 +346,7 @@ fn up() -> Vec<Step> {
 }
 
 fn insert(id: &str) -> Step {
-    shell(id, &format!("{INSERT} && {}", online()))
+    shell(id, &format!("{INSERT} && {}", online(START_LIMIT)))
 }
 
 /// What there is at the end: nothing.

@@ -7,17 +7,13 @@ mod virtio_crypto;
 use serde_json::{Value, json};
 use understudy_client::DriverError;
 
-use crate::book::Book;
+use crate::book::{Book, FailureKind};
 use crate::case::{Operation, Options, Work};
 use crate::planted::Bug;
 use crate::watch::Watched;
 
 /// Longest virtual time that a driver waits for anything, in nanoseconds.
 pub(crate) const PATIENCE: u64 = 10_000_000;
-
-/// Completions of nothing in a row after which a driver gives up: a register that points into a ring
-/// may be stuck.
-pub(crate) const MAX_STRANGERS: usize = 64;
 
 /// A driver at work.
 pub(crate) trait Working {
@@ -114,6 +110,45 @@ impl Overlooked {
         self.0 += 1;
         self.0.is_multiple_of(3)
     }
+}
+
+/// Responses to nothing in a row. A register that points into a ring may be stuck, so a driver gives
+/// up in the end.
+#[derive(Debug, Default)]
+pub(crate) struct Strangers(usize);
+
+impl Strangers {
+    const MAX: usize = 64;
+
+    /// A response to nothing, on what it came by.
+    fn met(&mut self, place: &str, book: &mut Book) -> Result<(), DriverError> {
+        let what = format!("{place}: a response to no request in flight");
+        book.deviate(FailureKind::Twice, what);
+        self.0 += 1;
+        if self.0 > Self::MAX {
+            return Err(DriverError::Missing("response to a request in flight"));
+        }
+        Ok(())
+    }
+
+    /// A response to something.
+    fn forget(&mut self) {
+        self.0 = 0;
+    }
+}
+
+/// Waits for a completion, whose interrupt must have come if the driver waited for one.
+fn heard<T>(
+    platform: &Watched,
+    book: &mut Book,
+    wait: impl FnOnce() -> Result<T, DriverError>,
+) -> Result<T, DriverError> {
+    platform.take_vain();
+    let completed = wait()?;
+    if platform.take_vain() {
+        book.deviate(FailureKind::Silent, "a request completed without an interrupt");
+    }
+    Ok(completed)
 }
 
 /// Bytes that a salt chooses.

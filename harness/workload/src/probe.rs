@@ -5,10 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use understudy_catalog::Device;
 use understudy_client::{DriverError, Platform, SimulationPlatform};
-use understudy_device::{
-    AccessError, Bar, Bus, DeviceModel, FinishedJob, Identity, Progress, ResetKind, State,
-    Vocabulary,
-};
+use understudy_device::{AccessError, Around, Bar, Bus, DeviceModel, ResetKind, Vocabulary};
 use understudy_faults::{Faults, Fired, Plan};
 use understudy_pci::Irq;
 
@@ -229,19 +226,13 @@ struct Spy {
     heard: Arc<AtomicU64>,
 }
 
-impl DeviceModel for Spy {
-    fn identity(&self) -> &Identity {
-        self.model.identity()
+impl Around for Spy {
+    fn model(&self) -> &dyn DeviceModel {
+        &*self.model
     }
 
-    fn read(
-        &mut self,
-        bus: &mut dyn Bus,
-        bar: Bar,
-        offset: u64,
-        data: &mut [u8],
-    ) -> Result<(), AccessError> {
-        self.model.read(bus, bar, offset, data)
+    fn model_mut(&mut self) -> &mut dyn DeviceModel {
+        &mut *self.model
     }
 
     fn write(
@@ -255,25 +246,5 @@ impl DeviceModel for Spy {
             self.heard.fetch_add(1, Ordering::Relaxed);
         }
         self.model.write(bus, bar, offset, data)
-    }
-
-    fn poll(&mut self, bus: &mut dyn Bus, budget: u32) -> Progress {
-        self.model.poll(bus, budget)
-    }
-
-    fn park(&mut self, bus: &mut dyn Bus) -> Progress {
-        self.model.park(bus)
-    }
-
-    fn finish(&mut self, bus: &mut dyn Bus, done: FinishedJob) {
-        self.model.finish(bus, done);
-    }
-
-    fn reset(&mut self, kind: ResetKind) {
-        self.model.reset(kind);
-    }
-
-    fn inspect(&self) -> State {
-        self.model.inspect()
     }
 }

@@ -29,7 +29,7 @@ pub use bus::{
 };
 pub use identity::{Bar, BarKind, BarSpec, Capability, Identity, IdentityError, SharedArea};
 pub use inspect::{Counter, QueueState, RegisterState, State};
-pub use model::{AccessError, DeviceModel, Progress, ResetKind, with_identity};
+pub use model::{AccessError, Around, DeviceModel, Progress, ResetKind, with_identity};
 pub use registers::{
     Access, Decoder, OutOfBlock, Register, RegisterBlock, RegisterFile, RegisterOps, RegisterRef,
     Width,

@@ -129,6 +129,80 @@ pub trait DeviceModel: Send {
     fn inspect(&self) -> State;
 }
 
+/// A model around another: it does what that does, but for the methods that it has itself.
+pub trait Around: Send {
+    /// The other.
+    fn model(&self) -> &dyn DeviceModel;
+
+    /// The other, to be called.
+    fn model_mut(&mut self) -> &mut dyn DeviceModel;
+
+    /// [`DeviceModel::identity`].
+    fn identity(&self) -> &Identity {
+        self.model().identity()
+    }
+
+    /// [`DeviceModel::write`].
+    ///
+    /// # Errors
+    /// As there.
+    fn write(
+        &mut self,
+        bus: &mut dyn Bus,
+        bar: Bar,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), AccessError> {
+        self.model_mut().write(bus, bar, offset, data)
+    }
+}
+
+impl<T: Around> DeviceModel for T {
+    fn identity(&self) -> &Identity {
+        Around::identity(self)
+    }
+
+    fn read(
+        &mut self,
+        bus: &mut dyn Bus,
+        bar: Bar,
+        offset: u64,
+        data: &mut [u8],
+    ) -> Result<(), AccessError> {
+        self.model_mut().read(bus, bar, offset, data)
+    }
+
+    fn write(
+        &mut self,
+        bus: &mut dyn Bus,
+        bar: Bar,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), AccessError> {
+        Around::write(self, bus, bar, offset, data)
+    }
+
+    fn poll(&mut self, bus: &mut dyn Bus, budget: u32) -> Progress {
+        self.model_mut().poll(bus, budget)
+    }
+
+    fn park(&mut self, bus: &mut dyn Bus) -> Progress {
+        self.model_mut().park(bus)
+    }
+
+    fn finish(&mut self, bus: &mut dyn Bus, done: FinishedJob) {
+        self.model_mut().finish(bus, done);
+    }
+
+    fn reset(&mut self, kind: ResetKind) {
+        self.model_mut().reset(kind);
+    }
+
+    fn inspect(&self) -> State {
+        self.model().inspect()
+    }
+}
+
 /// A model that says that it is something else, and does what `model` does. Hosts validate the
 /// identity when they take the model.
 #[must_use]
@@ -141,48 +215,16 @@ struct Renamed {
     model: Box<dyn DeviceModel>,
 }
 
-impl DeviceModel for Renamed {
+impl Around for Renamed {
+    fn model(&self) -> &dyn DeviceModel {
+        &*self.model
+    }
+
+    fn model_mut(&mut self) -> &mut dyn DeviceModel {
+        &mut *self.model
+    }
+
     fn identity(&self) -> &Identity {
         &self.identity
-    }
-
-    fn read(
-        &mut self,
-        bus: &mut dyn Bus,
-        bar: Bar,
-        offset: u64,
-        data: &mut [u8],
-    ) -> Result<(), AccessError> {
-        self.model.read(bus, bar, offset, data)
-    }
-
-    fn write(
-        &mut self,
-        bus: &mut dyn Bus,
-        bar: Bar,
-        offset: u64,
-        data: &[u8],
-    ) -> Result<(), AccessError> {
-        self.model.write(bus, bar, offset, data)
-    }
-
-    fn poll(&mut self, bus: &mut dyn Bus, budget: u32) -> Progress {
-        self.model.poll(bus, budget)
-    }
-
-    fn park(&mut self, bus: &mut dyn Bus) -> Progress {
-        self.model.park(bus)
-    }
-
-    fn finish(&mut self, bus: &mut dyn Bus, done: FinishedJob) {
-        self.model.finish(bus, done);
-    }
-
-    fn reset(&mut self, kind: ResetKind) {
-        self.model.reset(kind);
-    }
-
-    fn inspect(&self) -> State {
-        self.model.inspect()
     }
 }

@@ -193,14 +193,10 @@ impl Rig<'_> {
     /// must come before, the plan, and whether it was seen again.
     fn minimise(&mut self, found: &Found, plan: &Plan) -> Result<(Vec<Plan>, Plan, bool), Failure> {
         let Found { defect, before, .. } = found;
-        let none: &[Plan] = &[];
-        let history = if self.again(none, plan, defect)? {
-            none
-        } else if !before.is_empty() && self.again(before, plan, defect)? {
-            return Ok((before.clone(), plan.clone(), true));
-        } else {
-            return Ok((before.clone(), plan.clone(), false));
-        };
+        if !self.again(&[], plan, defect)? {
+            let seen = !before.is_empty() && self.again(before, plan, defect)?;
+            return Ok((before.clone(), plan.clone(), seen));
+        }
         let (mut failure, mut boots) = (None, 0);
         let faults = understudy_fuzzing::minimise::without(&plan.faults, |faults| {
             boots += 1;
@@ -208,13 +204,13 @@ impl Rig<'_> {
                 return false;
             }
             let candidate = Plan { faults: faults.to_vec(), ..plan.clone() };
-            self.again(none, &candidate, defect).unwrap_or_else(|error| {
+            self.again(&[], &candidate, defect).unwrap_or_else(|error| {
                 failure.get_or_insert(error);
                 false
             })
         });
         let plan = Plan { faults, ..plan.clone() };
-        failure.map_or(Ok((history.to_vec(), plan, true)), Err)
+        failure.map_or(Ok((Vec::new(), plan, true)), Err)
     }
 
     /// Loads the driver and makes it work. The step that did not come to an end, if one did not.

@@ -1,7 +1,9 @@
 //! What a stock driver is put through in one case of `understudy fuzz driver`.
 
+use std::time::Duration;
+
 use understudy_catalog::Device;
-use understudy_guest::{Action, Scenario, Task};
+use understudy_guest::{Action, Scenario, Task, qaic as qaic_guest};
 
 use crate::failure::Failure;
 use crate::guest;
@@ -76,10 +78,8 @@ fn qaic(performed: &[Task]) -> Vec<Task> {
         _ => None,
     });
     let mut tasks: Vec<Task> = loads(performed).take(1).collect();
-    let insert = "insmod /lib/modules/$(uname -r)/updates/qaic.ko || exit 1
-        n=0; until (: < /dev/accel/accel0) 2> /dev/null; do
-            n=$((n+1)); [ $n -lt 80 ] || exit 9; sleep 0.1; done";
-    tasks.push(Task::Shell { script: insert.to_owned() });
+    let online = qaic_guest::online(Duration::from_secs(LIMIT.into()));
+    tasks.push(Task::Shell { script: format!("{} || exit 1\n{online}", qaic_guest::INSERT) });
     tasks.extend(runs.map(|run| Task::Shell { script: format!("timeout -s KILL {LIMIT} {run}") }));
     tasks
 }

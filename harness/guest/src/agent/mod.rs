@@ -161,14 +161,17 @@ fn shell(script: &str) -> Result<Value, Failure> {
     run("/bin/sh", &["-c", script]).map(|output| json!({ "output": output }))
 }
 
+/// A program of the guest's, with nothing on its standard input.
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
+    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+    command
+}
+
 /// Runs a program and returns the end of what it printed; fails, with it, on another status than 0.
 fn run(program: &str, arguments: &[&str]) -> Result<String, Failure> {
-    let output = Command::new(program)
-        .args(arguments)
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| format!("{program}: {e}"))?;
+    let output =
+        command(program).args(arguments).output().map_err(|e| format!("{program}: {e}"))?;
     let mut printed = output.stdout;
     printed.extend_from_slice(&output.stderr);
     let printed = &printed[printed.len().saturating_sub(MAX_OUTPUT_BYTES)..];

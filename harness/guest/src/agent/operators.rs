@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::Failure;
+use super::{Failure, command};
 use crate::operators::{self, CONTAINER, Case, Set};
 use crate::qaic::PROGRAM;
 
@@ -47,8 +47,8 @@ pub(super) fn check(folder: &str) -> Result<Value, Failure> {
 }
 
 fn program(place: &Path) -> Command {
-    let mut command = Command::new(PROGRAM);
-    command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(place).stdin(Stdio::null());
+    let mut command = command(PROGRAM);
+    command.current_dir(place);
     command
 }
 

@@ -9,7 +9,7 @@ use understudy_client::qaic::{
 use understudy_client::{DmaBuffer, DriverError, Platform};
 use understudy_tensor::{Limits, Network, pack};
 
-use super::{MAX_STRANGERS, Overlooked, PATIENCE, Working, bytes};
+use super::{Overlooked, PATIENCE, Strangers, Working, bytes, heard};
 use crate::book::{Book, Expect, FailureKind, Outcome};
 use crate::case::{Completion, Operation, Options, Work};
 use crate::planted::Bug;
@@ -59,8 +59,7 @@ pub(super) struct Worker {
     depth: usize,
     bug: Option<Bug>,
     overlooked: Overlooked,
-    /// Responses to nothing since the last one to something.
-    strangers: usize,
+    strangers: Strangers,
 }
 
 impl Worker {
@@ -93,7 +92,7 @@ impl Worker {
             depth: usize::from(options.depth.max(1)).min(8),
             bug,
             overlooked: Overlooked::default(),
-            strangers: 0,
+            strangers: Strangers::default(),
         };
         for _ in 0..options.queues.clamp(1, 3) {
             let channel = worker.activate()?;
@@ -151,15 +150,9 @@ impl Worker {
         let whole = self.ids.remove(&(channel, id));
         let flying = whole.and_then(|whole| self.flying.get_mut(&whole));
         let (Some(whole), Some(flying)) = (whole, flying) else {
-            let what = format!("channel {channel}: a response to no request in flight");
-            book.deviate(FailureKind::Twice, what);
-            self.strangers += 1;
-            if self.strangers > MAX_STRANGERS {
-                return Err(DriverError::Missing("response to a request in flight"));
-            }
-            return Ok(());
+            return self.strangers.met(&format!("channel {channel}"), book);
         };
-        self.strangers = 0;
+        self.strangers.forget();
         if flying.status == 0 {
             flying.status = status;
         }
@@ -277,11 +270,7 @@ impl Worker {
     ) -> Result<(), DriverError> {
         while self.pending(channel) > leave {
             let active = self.channels[channel];
-            self.platform.take_vain();
-            let response = self.driver.wait_response(&active)?;
-            if self.platform.take_vain() {
-                book.deviate(FailureKind::Silent, "a request completed without an interrupt");
-            }
+            let response = heard(&self.platform, book, || self.driver.wait_response(&active))?;
             self.took(channel, response, book)?;
         }
         Ok(())

@@ -11,8 +11,8 @@ use understudy_client::{DmaBuffer, DriverError, Platform};
 use understudy_engines::deflate::{self, Huffman};
 use understudy_engines::{cipher as ec, modular};
 
-use super::{MAX_STRANGERS, Overlooked, PATIENCE, Working, bytes};
-use crate::book::{Book, Expect, FailureKind, Outcome};
+use super::{Overlooked, PATIENCE, Strangers, Working, bytes};
+use crate::book::{Book, Expect, Outcome};
 use crate::case::{Completion, Operation, Options, Work};
 use crate::planted::Bug;
 use crate::watch::Watched;
@@ -62,8 +62,7 @@ pub(super) struct Worker {
     depth: usize,
     bug: Option<Bug>,
     overlooked: Overlooked,
-    /// Responses to nothing since the last one to something.
-    strangers: usize,
+    strangers: Strangers,
 }
 
 impl Worker {
@@ -81,7 +80,7 @@ impl Worker {
             driver.open(pair, SLOTS, len)?;
         }
         let (flying, depth) = (BTreeMap::new(), usize::from(options.depth.max(1)).min(SLOTS - 2));
-        let (overlooked, strangers) = (Overlooked::default(), 0);
+        let (overlooked, strangers) = (Overlooked::default(), Strangers::default());
         Ok(Self { driver, flying, pieces, depth, bug, overlooked, strangers })
     }
 
@@ -96,15 +95,9 @@ impl Worker {
         book: &mut Book,
     ) -> std::result::Result<(), DriverError> {
         let Some(flying) = self.flying.remove(&(pair, response.opaque())) else {
-            let what = format!("pair {pair}: a response to no request in flight");
-            book.deviate(FailureKind::Twice, what);
-            self.strangers += 1;
-            if self.strangers > MAX_STRANGERS {
-                return Err(DriverError::Missing("response to a request in flight"));
-            }
-            return Ok(());
+            return self.strangers.met(&format!("pair {pair}"), book);
         };
-        self.strangers = 0;
+        self.strangers.forget();
         if self.overlooked.strikes(self.bug) {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use understudy_client::virtio_crypto::{
 };
 use understudy_engines::{aead as ea, cipher as ec, hash as eh, mac as em, modular};
 
-use super::{Overlooked, PATIENCE, Working, bytes};
+use super::{Overlooked, PATIENCE, Working, bytes, heard};
 use crate::book::{Book, Expect, FailureKind, Outcome};
 use crate::case::{self, Completion, Options, Work};
 use crate::planted::Bug;
@@ -109,13 +109,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Something has completed: the interrupt that was waited for has come.
-    fn heard(&self, book: &mut Book) {
-        if self.platform.take_vain() {
-            book.deviate(FailureKind::Silent, "a request completed without an interrupt");
-        }
-    }
-
     /// The session of this kind and key.
     fn session(
         &mut self,
@@ -204,9 +197,7 @@ impl Working for Worker {
     fn collect(&mut self, leave: usize, book: &mut Book) -> Result<(), DriverError> {
         while self.flying.len() > leave {
             let Some((ticket, _)) = self.flying.front().copied() else { break };
-            self.platform.take_vain();
-            let finished = self.driver.wait(ticket)?;
-            self.heard(book);
+            let finished = heard(&self.platform, book, || self.driver.wait(ticket))?;
             self.take(ticket, finished, book)?;
         }
         Ok(())
