@@ -14,6 +14,9 @@ use crate::world::{Place, World, finish_job, hex};
 pub const DEFAULT_BUDGET: u32 = 50_000;
 /// Virtual time of one access, in nanoseconds.
 const ACCESS_NANOS: u64 = 100;
+/// The same past half the budget: whoever looks with a limit of time comes to it, a few seconds, before
+/// the budget is spent. What is left is work without end.
+const LATE_ACCESS_NANOS: u64 = 1_000_000;
 /// Virtual time of a turn in which the device works, in nanoseconds.
 const WORK_NANOS: u64 = 50_000;
 /// Virtual time of a turn in which it does nothing though it should, or interrupts for nothing:
@@ -147,7 +150,8 @@ impl FuzzPlatform {
     /// Counts a call. Past the budget, the driver is taken out of whatever it does.
     fn spend(&mut self, what: &'static str, place: u64) -> Result<(), PlatformError> {
         self.spent = self.spent.saturating_add(1);
-        self.world.pass(ACCESS_NANOS);
+        let late = self.spent > self.budget / 2;
+        self.world.pass(if late { LATE_ACCESS_NANOS } else { ACCESS_NANOS });
         self.last = (what, place);
         if self.spent > self.budget {
             if self.unwinds {

@@ -72,6 +72,27 @@ fn the_driver_without_a_bug_shows_none() {
     assert!(found.is_none(), "seed {SEED}: {found:?}");
 }
 
+/// A used index that is another one at every look, and a device that does nothing: the driver looks
+/// on until its own time is over, or it sees what cannot be, and says so. That is no hang.
+#[test]
+fn waits_that_end_with_their_time_are_no_hangs() {
+    let programs = [
+        r#"{"honest":0,"acts":[{"nth":0,"times":255,"what":{"look":{"flip":[16,7]}}}],"calls":[[4,3609]]}"#,
+        r#"{"honest":0,"acts":[{"nth":3,"times":255,"what":{"look":{"flip":[2,7]}}}],"calls":[[6,48]]}"#,
+        r#"{"honest":0,"acts":[{"nth":2,"times":255,"what":{"look":{"flip":[0,5]}}}],"calls":[[0,246]]}"#,
+        r#"{"honest":216,"acts":[{"nth":5,"times":255,"what":{"look":{"flip":[3,4]}}},
+            {"nth":2,"what":"write-lost"}],"calls":[[3,24],[0,0],[3,34],[0,0]]}"#,
+        r#"{"honest":37,"acts":[{"nth":1,"what":"stall"},{"nth":0,"what":"stall"},
+            {"nth":4,"what":{"config":{"word":[3,1]}}}],"calls":[[3,52],[6,1468]]}"#,
+    ];
+    let target = targets::find("virtio-crypto").unwrap();
+    let mut executor = Executor::new(target.as_ref()).unwrap();
+    for json in programs {
+        let outcome = executor.run(&serde_json::from_str(json).unwrap()).unwrap();
+        assert!(matches!(outcome, Outcome::Refused(_)), "{json}: {outcome:?}");
+    }
+}
+
 #[test]
 fn the_same_seed_gives_the_same_runs() {
     let target = Planted::new(Bug::None);
