@@ -19,6 +19,9 @@ use crate::world::MAP_SIZE;
 /// Programs that are kept at most.
 const MAX_CORPUS: usize = 4096;
 
+/// Places of the map that are looked at together: it is a multiple of this.
+const PIECE: usize = 16;
+
 /// A run of the engine. The same target and seed give the same runs.
 pub struct Engine<'t> {
     executor: Executor<'t>,
@@ -146,10 +149,17 @@ impl<'t> Engine<'t> {
 
     fn is_new(&mut self, outcome: &Outcome) -> bool {
         let mut new = false;
-        for (seen, count) in self.seen.iter_mut().zip(self.executor.map()) {
-            let bits = bucket(*count);
-            new |= bits & !*seen != 0;
-            *seen |= bits;
+        let pieces = self.executor.map().chunks_exact(PIECE);
+        for (seen, counts) in self.seen.chunks_exact_mut(PIECE).zip(pieces) {
+            // Most of the map is empty.
+            if counts == [0; PIECE] {
+                continue;
+            }
+            for (seen, count) in seen.iter_mut().zip(counts) {
+                let bits = bucket(*count);
+                new |= bits & !*seen != 0;
+                *seen |= bits;
+            }
         }
         let answer = match outcome {
             Outcome::Done => String::new(),

@@ -76,7 +76,7 @@ impl Site {
 }
 
 /// What is done.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Arbitrary)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Arbitrary)]
 #[serde(rename_all = "kebab-case")]
 pub enum What {
     /// A read of config space returns something else.

@@ -1,6 +1,6 @@
 //! Which act is due.
 
-use crate::program::{Program, Site, What};
+use crate::program::{Edit, Program, Site, What};
 
 /// The acts of one program, by kind of step.
 #[derive(Debug, Default)]
@@ -19,6 +19,8 @@ struct Lane {
     next: usize,
     /// Indices of acts that have begun and not ended.
     active: Vec<usize>,
+    /// Some act needs what the step before had.
+    stale: bool,
 }
 
 impl Steering {
@@ -32,6 +34,7 @@ impl Steering {
             lane.acts.clear();
             lane.active.clear();
             lane.next = 0;
+            lane.stale = false;
         }
         for act in &program.acts {
             let start = u32::from(act.nth);
@@ -39,7 +42,10 @@ impl Steering {
                 u8::MAX => u32::MAX,
                 times => start + u32::from(times).max(1),
             };
-            self.lanes[act.what.site() as usize].acts.push((start, end, act.what.clone()));
+            let lane = &mut self.lanes[act.what.site() as usize];
+            let mut what = act.what;
+            lane.stale |= what.edit_mut().is_some_and(|edit| *edit == Edit::Stale);
+            lane.acts.push((start, end, what));
         }
         for lane in &mut self.lanes {
             // Stable: acts at the same step happen in the program's order.
@@ -55,6 +61,11 @@ impl Steering {
     /// Acts that have happened.
     pub(crate) fn fired(&self) -> u32 {
         self.fired
+    }
+
+    /// Whether what a step of this kind has is of use to a later one.
+    pub(crate) fn wants_last(&self, site: Site) -> bool {
+        self.lanes[site as usize].stale
     }
 
     /// A step: hands what is due to `act`.
@@ -97,7 +108,7 @@ mod tests {
         let sites = [Site::Turn, Site::DeviceRead, Site::Turn, Site::DeviceRead, Site::Turn];
         for site in sites.into_iter().chain([Site::DeviceRead, Site::Turn, Site::Turn]) {
             let step = steering.steps() + 1;
-            steering.step(site, |what| seen.push((step, what.clone())));
+            steering.step(site, |what| seen.push((step, *what)));
         }
         assert_eq!(seen, [(4, What::ReadFault), (5, What::Stall), (7, What::Stall)]);
     }

@@ -16,6 +16,8 @@ pub(crate) const MEMORY_BASE: u64 = 0x1_4000_0000;
 pub(crate) const MEMORY_SIZE: usize = 8 << 20;
 /// Around each buffer: bytes that nobody may touch.
 const RED_ZONE: usize = 64;
+/// No two buffers start in as many bytes.
+const GRANULE: usize = RED_ZONE;
 const RED: u8 = 0xfd;
 /// Places in the map of what was seen.
 pub(crate) const MAP_SIZE: usize = 1 << 12;
@@ -41,7 +43,12 @@ pub(crate) enum Place {
 
 pub(crate) struct World {
     memory: MmapRegion,
+    /// By address.
     blocks: Vec<Block>,
+    /// Indices of blocks that are live, ascending.
+    live: Vec<usize>,
+    /// For each [`GRANULE`] of memory up to `end`: the last block that starts in or before it.
+    granules: Vec<u32>,
     end: usize,
     red_zones: bool,
     clock: u64,
@@ -58,6 +65,10 @@ pub(crate) struct World {
     pub(crate) map: Box<[u8; MAP_SIZE]>,
     previous: usize,
     trace: Option<Vec<String>>,
+    /// Acts of a turn, while they are done.
+    due: Vec<What>,
+    /// What the device writes instead.
+    copy: Vec<u8>,
 }
 
 impl World {
@@ -66,6 +77,8 @@ impl World {
         Ok(Self {
             memory,
             blocks: Vec::new(),
+            live: Vec::new(),
+            granules: Vec::new(),
             end: 0,
             red_zones: false,
             clock: 0,
@@ -81,12 +94,16 @@ impl World {
             map: Box::new([0; MAP_SIZE]),
             previous: 0,
             trace: None,
+            due: Vec::new(),
+            copy: Vec::new(),
         })
     }
 
     /// Everything as at first, for a function of this identity.
     pub(crate) fn restart(&mut self, identity: &Identity, program: &Program, trace: bool) {
         self.blocks.clear();
+        self.live.clear();
+        self.granules.clear();
         self.end = 0;
         self.clock = 0;
         self.jobs.clear();
@@ -179,7 +196,7 @@ impl World {
         let (len, before) = self.last[site as usize];
         let mut changed = false;
         self.steering.step(site, |what| {
-            if let Some(edit) = edit(what) {
+            if let Some(edit) = edit(*what) {
                 edit.apply(data, before.get(..len).unwrap_or(&[]));
                 changed = true;
             }
@@ -187,9 +204,22 @@ impl World {
         if changed {
             self.note(|| format!("act: {site:?} is now {}", hex(data)));
         }
-        let last = &mut self.last[site as usize];
-        last.0 = data.len().min(16);
-        last.1.iter_mut().zip(data.iter()).for_each(|(to, from)| *to = *from);
+        self.keep(site, data);
+    }
+
+    /// Keeps the first bytes of what a step had, for the next of its kind.
+    fn keep(&mut self, site: Site, data: &[u8]) {
+        if !self.steering.wants_last(site) {
+            return;
+        }
+        let (len, bytes) = &mut self.last[site as usize];
+        match data.first_chunk() {
+            Some(whole) => (*len, *bytes) = (16, *whole),
+            None => {
+                *len = data.len();
+                bytes[..data.len()].copy_from_slice(data);
+            }
+        }
     }
 
     // Memory.
@@ -206,6 +236,11 @@ impl World {
             self.fill(end, RED_ZONE, RED);
         }
         self.end = end;
+        let index = self.blocks.len();
+        let before = u32::try_from(index.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.granules.resize(start / GRANULE, before);
+        self.granules.resize(end.div_ceil(GRANULE), u32::try_from(index).unwrap_or(u32::MAX));
+        self.live.push(index);
         self.blocks.push(Block { start, len: len.max(1), live: true });
         Some(MEMORY_BASE + start as u64)
     }
@@ -213,13 +248,10 @@ impl World {
     /// Gives a buffer back: `false` if there is none at that address.
     pub(crate) fn free(&mut self, iova: u64) -> bool {
         let start = usize::try_from(iova.wrapping_sub(MEMORY_BASE)).unwrap_or(usize::MAX);
-        let Ok(index) = self.blocks.binary_search_by_key(&start, |block| block.start) else {
-            return false;
-        };
-        if !self.blocks[index].live {
-            return false;
-        }
+        let found = self.block(start).filter(|index| self.blocks[*index].start == start);
+        let Some(index) = found.filter(|index| self.blocks[*index].live) else { return false };
         self.blocks[index].live = false;
+        self.live.retain(|at| *at != index);
         if self.red_zones {
             self.check_red_zones(self.blocks[index]);
         }
@@ -242,18 +274,16 @@ impl World {
     /// Looks at all red zones of buffers that are still held.
     pub(crate) fn check_all(&mut self) {
         if self.red_zones {
-            for index in 0..self.blocks.len() {
-                if self.blocks[index].live {
-                    self.check_red_zones(self.blocks[index]);
-                }
+            for at in 0..self.live.len() {
+                self.check_red_zones(self.blocks[self.live[at]]);
             }
         }
     }
 
     /// Buffers and bytes that were not given back.
     pub(crate) fn held(&self) -> (usize, usize) {
-        let live = self.blocks.iter().filter(|block| block.live);
-        live.fold((0, 0), |(count, bytes), block| (count + 1, bytes + block.len))
+        let bytes = self.live.iter().filter_map(|index| self.blocks.get(*index));
+        (self.live.len(), bytes.map(|block| block.len).sum())
     }
 
     pub(crate) fn place(&self, iova: u64, len: usize) -> Place {
@@ -261,8 +291,7 @@ impl World {
         else {
             return Place::Outside;
         };
-        let index = self.blocks.partition_point(|block| block.start <= start);
-        let Some(block) = index.checked_sub(1).and_then(|index| self.blocks.get(index)) else {
+        let Some(block) = self.block(start).and_then(|index| self.blocks.get(index)) else {
             return Place::Outside;
         };
         let inside = start.checked_add(len).is_some_and(|end| end <= block.start + block.len);
@@ -273,13 +302,32 @@ impl World {
         }
     }
 
+    /// The last block that starts at or before `start`, if that is before the end of all blocks.
+    fn block(&self, start: usize) -> Option<usize> {
+        let index = usize::try_from(*self.granules.get(start / GRANULE)?).ok()?;
+        if self.blocks.get(index)?.start <= start { Some(index) } else { index.checked_sub(1) }
+    }
+
     pub(crate) fn copy_out(&self, start: usize, into: &mut [u8]) {
+        // Indices and flags of rings: most accesses.
+        if let Ok(into) = <&mut [u8; 2]>::try_from(&mut *into) {
+            if let Ok(half) = self.memory.get_ref::<u16>(start) {
+                *into = half.load().to_ne_bytes();
+            }
+            return;
+        }
         if let Ok(slice) = self.memory.get_slice(start, into.len()) {
             slice.copy_to(into);
         }
     }
 
     pub(crate) fn copy_in(&self, start: usize, from: &[u8]) {
+        if let Ok(from) = <[u8; 2]>::try_from(from) {
+            if let Ok(half) = self.memory.get_ref::<u16>(start) {
+                half.store(u16::from_ne_bytes(from));
+            }
+            return;
+        }
         if let Ok(slice) = self.memory.get_slice(start, from.len()) {
             slice.copy_from(from);
         }
@@ -297,9 +345,9 @@ impl World {
 
     /// The device writes somewhere into a buffer.
     fn scribble(&mut self, buffer: u8, at: u16, edit: Edit) {
-        let live = self.blocks.iter().filter(|block| block.live);
-        let count = live.clone().count();
-        let Some(block) = live.copied().nth(usize::from(buffer) % count.max(1)) else { return };
+        let count = self.live.len().max(1);
+        let Some(index) = self.live.get(usize::from(buffer) % count) else { return };
+        let Some(block) = self.blocks.get(*index).copied() else { return };
         let room = block.len.min(16);
         let start = block.start + usize::from(at) % (block.len - room + 1);
         let mut bytes = [0; 16];
@@ -307,10 +355,8 @@ impl World {
             self.copy_out(start, bytes);
             edit.apply(bytes, &[]);
             self.copy_in(start, bytes);
-            let line = hex(bytes);
-            self.note(|| {
-                format!("act: the device writes {line} at {:#x}", start as u64 + MEMORY_BASE)
-            });
+            let iova = start as u64 + MEMORY_BASE;
+            self.note(|| format!("act: the device writes {} at {iova:#x}", hex(bytes)));
         }
     }
 
@@ -340,14 +386,14 @@ impl World {
     /// A turn of the device: what it does instead of its work.
     pub(crate) fn turn(&mut self) -> Turn {
         let mut turn = Turn::default();
-        let mut others = Vec::new();
+        let mut others = std::mem::take(&mut self.due);
         self.steering.step(Site::Turn, |what| match what {
             What::Stall => turn.stall = true,
             What::Reset => turn.reset = true,
             What::Gone => turn.gone = true,
-            other => others.push(other.clone()),
+            other => others.push(*other),
         });
-        for what in others {
+        for what in others.drain(..) {
             match what {
                 What::Interrupt(vector) => {
                     turn.idle = true;
@@ -360,6 +406,7 @@ impl World {
                 _ => {}
             }
         }
+        self.due = others;
         if turn != Turn::default() {
             self.note(|| format!("act: {turn:?}"));
         }
@@ -401,8 +448,7 @@ pub(crate) struct Turn {
     pub(crate) gone: bool,
 }
 
-fn edit(what: &What) -> Option<Edit> {
-    let mut what = what.clone();
+fn edit(mut what: What) -> Option<Edit> {
     what.edit_mut().copied()
 }
 
@@ -426,14 +472,12 @@ impl Host for World {
         self.steering.step(Site::DeviceRead, |what| match what {
             What::ReadFault => fault = true,
             other => {
-                if let Some(edit) = edit(other) {
+                if let Some(edit) = edit(*other) {
                     edit.apply(into, before.get(..len).unwrap_or(&[]));
                 }
             }
         });
-        let last = &mut self.last[Site::DeviceRead as usize];
-        last.0 = into.len().min(16);
-        last.1.iter_mut().zip(into.iter()).for_each(|(to, from)| *to = *from);
+        self.keep(Site::DeviceRead, into);
         self.note(|| format!("device reads {} at {iova:#x}, fault {fault}", hex(into)));
         let kind = DmaFaultKind::Failed;
         if fault { Err(DmaFault { iova, len: into.len() as u64, kind }) } else { Ok(()) }
@@ -443,25 +487,29 @@ impl Host for World {
         self.seen(Site::DeviceWrite, from.len() as u64);
         let place = self.place(iova, from.len());
         let Place::Live(start) = place else { return Err(self.fault(iova, from.len(), place)) };
-        let (mut lost, mut copy) = (false, None::<Vec<u8>>);
+        let (mut lost, mut changed) = (false, false);
+        let mut copy = std::mem::take(&mut self.copy);
         let (len, before) = self.last[Site::DeviceWrite as usize];
         self.steering.step(Site::DeviceWrite, |what| match what {
             What::WriteLost => lost = true,
             other => {
-                if let Some(edit) = edit(other) {
-                    let data = copy.get_or_insert_with(|| from.to_vec());
-                    edit.apply(data, before.get(..len).unwrap_or(&[]));
+                if let Some(edit) = edit(*other) {
+                    if !changed {
+                        copy.clear();
+                        copy.extend_from_slice(from);
+                        changed = true;
+                    }
+                    edit.apply(&mut copy, before.get(..len).unwrap_or(&[]));
                 }
             }
         });
-        let data = copy.as_deref().unwrap_or(from);
-        let last = &mut self.last[Site::DeviceWrite as usize];
-        last.0 = data.len().min(16);
-        last.1.iter_mut().zip(data.iter()).for_each(|(to, from)| *to = *from);
+        let data = if changed { copy.as_slice() } else { from };
+        self.keep(Site::DeviceWrite, data);
         if !lost {
             self.copy_in(start, data);
         }
         self.note(|| format!("device writes {} at {iova:#x}, lost {lost}", hex(data)));
+        self.copy = copy;
         Ok(())
     }
 
@@ -505,14 +553,12 @@ impl Host for World {
             What::EntryTwice => verdict = Verdict::Duplicate,
             What::EntryLater => verdict = Verdict::Reorder,
             other => {
-                if let Some(edit) = edit(other) {
+                if let Some(edit) = edit(*other) {
                     edit.apply(entry, before.get(..len).unwrap_or(&[]));
                 }
             }
         });
-        let last = &mut self.last[Site::Entry as usize];
-        last.0 = entry.len().min(16);
-        last.1.iter_mut().zip(entry.iter()).for_each(|(to, from)| *to = *from);
+        self.keep(Site::Entry, entry);
         self.note(|| format!("{at:?} in queue {queue}: {}, {verdict:?}", hex(entry)));
         verdict
     }

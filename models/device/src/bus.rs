@@ -49,7 +49,10 @@ pub enum InterruptMode {
 }
 
 /// Why a DMA access did not happen.
+// A whole word, since results of DMA are told apart by it and passed on word by word: reading a word
+// of which only a byte has just been written stalls the processor, which took a tenth of a poll.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[repr(u64)]
 pub enum DmaFaultKind {
     /// No mapping covers the whole range.
     Unmapped,

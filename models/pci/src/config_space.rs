@@ -42,9 +42,10 @@ struct Places {
 /// A function's config space.
 #[derive(Debug, Clone)]
 pub(crate) struct ConfigSpace {
-    /// Values now, after power-on, bits a write takes, bits a write of one clears, and bits that a
-    /// reset of the function keeps.
+    /// Values now.
     bytes: Vec<u8>,
+    /// Of the first 256 bytes, which hold all there is: values after power-on, bits a write takes,
+    /// bits a write of one clears, and bits that a reset of the function keeps.
     initial: Vec<u8>,
     writable: Vec<u8>,
     clearable: Vec<u8>,
@@ -59,10 +60,10 @@ impl ConfigSpace {
         let len = if identity.is_express() { EXPRESS_LEN } else { CONVENTIONAL_LEN };
         let mut this = Self {
             bytes: vec![0; len],
-            initial: vec![0; len],
-            writable: vec![0; len],
-            clearable: vec![0; len],
-            sticky: vec![0; len],
+            initial: vec![0; CONVENTIONAL_LEN],
+            writable: vec![0; CONVENTIONAL_LEN],
+            clearable: vec![0; CONVENTIONAL_LEN],
+            sticky: vec![0; CONVENTIONAL_LEN],
             blocks: Vec::new(),
             places: Places::default(),
         };
@@ -72,7 +73,7 @@ impl ConfigSpace {
             this.put_bar(spec);
         }
         this.put_capabilities(identity)?;
-        this.initial.clone_from(&this.bytes);
+        this.initial.copy_from_slice(&this.bytes[..CONVENTIONAL_LEN]);
         Ok(this)
     }
 
@@ -231,10 +232,12 @@ impl ConfigSpace {
 
     /// A driver's write of one byte.
     pub(crate) fn write(&mut self, offset: usize, value: u8) -> Effect {
-        let Some(byte) = self.bytes.get_mut(offset) else { return Effect::None };
+        let masks = self.writable.get(offset).zip(self.clearable.get(offset));
+        let Some((byte, (writable, clearable))) = self.bytes.get_mut(offset).zip(masks) else {
+            return Effect::None;
+        };
         let old = *byte;
-        let writable = self.writable[offset];
-        *byte = ((old & !writable) | (value & writable)) & !(value & self.clearable[offset]);
+        *byte = ((old & !writable) | (value & writable)) & !(value & clearable);
         if self.places.power.is_some_and(|base| base + power::CONTROL == offset) {
             // PM 1.2 §3.2.4: a write of a state that is not supported changes no state.
             let state = value & power::CONTROL_STATE;
@@ -255,7 +258,7 @@ impl ConfigSpace {
 
     /// Back to power-on values.
     pub(crate) fn reset(&mut self) {
-        self.bytes.clone_from(&self.initial);
+        self.set(0, &self.initial.clone());
     }
 
     /// Back to power-on values apart from what a Function Level Reset keeps.

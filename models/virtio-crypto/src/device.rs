@@ -159,39 +159,41 @@ impl VirtioCrypto {
         })?)
     }
 
-    /// A field of the configuration, with what it means.
-    fn config(&self, id: Config) -> (u64, String) {
+    /// A field of the configuration.
+    fn config(&self, id: Config) -> u64 {
         let low = |mask: u64| mask & 0xffff_ffff;
-        let high = |mask: u64| mask >> 32;
-        let ciphers = algorithms::mask(CIPHERS);
-        let macs = algorithms::mask(MACS);
-        let plain = |value: u64| (value, String::new());
         match id {
-            Config::Status => (HW_READY, "HW_READY".to_owned()),
-            Config::MaxDataqueues => plain(self.parameters.data_queues.into()),
+            Config::Status => HW_READY,
+            Config::MaxDataqueues => self.parameters.data_queues.into(),
             Config::CryptoServices => {
-                let mask = Service::ALL.iter().fold(0, |mask, service| mask | 1 << *service as u8);
-                (mask, "CIPHER|HASH|MAC|AEAD|AKCIPHER".to_owned())
+                Service::ALL.iter().fold(0, |mask, service| mask | 1 << *service as u8)
             }
-            Config::CipherAlgoL => (low(ciphers), algorithms::names(CIPHERS, low(ciphers))),
-            Config::CipherAlgoH => plain(high(ciphers)),
-            Config::HashAlgo => {
-                let mask = algorithms::mask(HASHES);
-                (mask, algorithms::names(HASHES, mask))
-            }
-            Config::MacAlgoL => (low(macs), algorithms::names(MACS, low(macs))),
-            Config::MacAlgoH => (high(macs), algorithms::names(MACS, macs & !0xffff_ffff)),
-            Config::AeadAlgo => {
-                let mask = algorithms::mask(AEADS);
-                (mask, algorithms::names(AEADS, mask))
-            }
-            Config::MaxCipherKeyLen => plain(MAX_CIPHER_KEY_LEN.into()),
-            Config::MaxAuthKeyLen => plain(MAX_AUTH_KEY_LEN.into()),
-            Config::AkcipherAlgo => {
-                let mask = algorithms::mask(AKCIPHERS);
-                (mask, algorithms::names(AKCIPHERS, mask))
-            }
-            Config::MaxSize => plain(self.parameters.max_size),
+            Config::CipherAlgoL => low(algorithms::mask(CIPHERS)),
+            Config::CipherAlgoH => algorithms::mask(CIPHERS) >> 32,
+            Config::HashAlgo => algorithms::mask(HASHES),
+            Config::MacAlgoL => low(algorithms::mask(MACS)),
+            Config::MacAlgoH => algorithms::mask(MACS) >> 32,
+            Config::AeadAlgo => algorithms::mask(AEADS),
+            Config::MaxCipherKeyLen => MAX_CIPHER_KEY_LEN.into(),
+            Config::MaxAuthKeyLen => MAX_AUTH_KEY_LEN.into(),
+            Config::AkcipherAlgo => algorithms::mask(AKCIPHERS),
+            Config::MaxSize => self.parameters.max_size,
+        }
+    }
+
+    /// What a field of the configuration means, if it is not a number.
+    fn meaning(&self, id: Config) -> String {
+        let value = self.config(id);
+        match id {
+            Config::Status => "HW_READY".to_owned(),
+            Config::CryptoServices => "CIPHER|HASH|MAC|AEAD|AKCIPHER".to_owned(),
+            Config::CipherAlgoL => algorithms::names(CIPHERS, value),
+            Config::HashAlgo => algorithms::names(HASHES, value),
+            Config::MacAlgoL => algorithms::names(MACS, value),
+            Config::MacAlgoH => algorithms::names(MACS, value << 32),
+            Config::AeadAlgo => algorithms::names(AEADS, value),
+            Config::AkcipherAlgo => algorithms::names(AKCIPHERS, value),
+            _ => String::new(),
         }
     }
 
@@ -312,7 +314,7 @@ fn split_status(request: &Request) -> Option<(Cursor<'_>, Cursor<'_>)> {
 
 impl RegisterOps<Config> for VirtioCrypto {
     fn load(&mut self, _: &mut dyn Bus, at: RegisterRef<Config>) -> u64 {
-        self.config(at.id).0
+        self.config(at.id)
     }
 
     fn store(&mut self, _: &mut dyn Bus, _: RegisterRef<Config>, _: u64, _: u64) {}
@@ -393,9 +395,9 @@ impl VirtioDevice for VirtioCrypto {
     }
 
     fn config_state(&self, bar: Bar, base: u64) -> Vec<RegisterState> {
-        let mut state = CONFIG.describe(bar, base, |at| self.config(at.id).0);
+        let mut state = CONFIG.describe(bar, base, |at| self.config(at.id));
         for (register, at) in state.iter_mut().zip(CONFIG.elements()) {
-            register.meaning = self.config(at.id).1;
+            register.meaning = self.meaning(at.id);
         }
         state
     }

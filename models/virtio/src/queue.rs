@@ -344,13 +344,10 @@ impl Ring for Virtqueue {
 
     fn fetch(&mut self, bus: &mut dyn Bus, entry: &mut Available) -> Result<bool, QueueError> {
         entry.descriptors.clear();
-        let found = match &mut self.format {
-            Format::Split(split) => split.fetch(&self.place, bus, &mut entry.descriptors)?,
-            Format::Packed(packed) => packed.fetch(&self.place, bus, &mut entry.descriptors)?,
-        };
-        let Some((id, len)) = found else { return Ok(false) };
-        entry.chain = Chain { id, len };
-        Ok(true)
+        match &mut self.format {
+            Format::Split(split) => split.fetch(&self.place, bus, entry),
+            Format::Packed(packed) => packed.fetch(&self.place, bus, entry),
+        }
     }
 
     fn complete(&mut self, bus: &mut dyn Bus, used: &mut Used) -> Result<(), QueueError> {

@@ -2,7 +2,7 @@
 
 use understudy_device::Bus;
 
-use super::{Placement, QueueError, passed, read_u16};
+use super::{Available, Chain, Placement, QueueError, passed, read_u16};
 use crate::layout::{DESCRIPTOR_LEN, UsedElement, descriptor, event};
 
 /// A position in the ring and how often it has come around, modulo 2.
@@ -61,27 +61,28 @@ impl Packed {
         Ok(true)
     }
 
-    /// Copies the next list to `into`. Returns its buffer ID and length.
+    /// Copies the next list to `into`. `false` if there is none.
     pub(super) fn fetch(
         &mut self,
         place: &Placement,
         bus: &mut dyn Bus,
-        into: &mut Vec<u8>,
-    ) -> Result<Option<(u16, u16)>, QueueError> {
+        into: &mut Available,
+    ) -> Result<bool, QueueError> {
         if !self.has_more(place, bus)? {
-            return Ok(None);
+            return Ok(false);
         }
         let mut position = self.avail;
         for len in 1..=place.size {
             let mut raw = [0; DESCRIPTOR_LEN];
             bus.dma_read(at(place, position.index), &mut raw)?;
             position.advance(1, place.size);
-            into.extend_from_slice(&raw);
+            into.descriptors.extend_from_slice(&raw);
             let id = u16::from_le_bytes([raw[12], raw[13]]);
             let flags = u16::from_le_bytes([raw[14], raw[15]]);
             if flags & descriptor::NEXT == 0 || flags & descriptor::INDIRECT != 0 {
                 self.avail = position;
-                return Ok(Some((id, len)));
+                into.chain = Chain { id, len };
+                return Ok(true);
             }
         }
         Err(QueueError::ChainTooLong)

@@ -3,7 +3,7 @@
 use understudy_device::Bus;
 use zerocopy::IntoBytes;
 
-use super::{Placement, QueueError, passed, read_u16};
+use super::{Available, Chain, Placement, QueueError, passed, read_u16};
 use crate::layout::{DESCRIPTOR_LEN, UsedElement, descriptor, event};
 
 /// The device's indices. They run free; a slot is an index modulo the queue size.
@@ -42,15 +42,15 @@ impl Split {
         Ok(self.next_avail != self.seen_avail)
     }
 
-    /// Copies the next chain to `into`. Returns its head and length.
+    /// Copies the next chain to `into`. `false` if there is none.
     pub(super) fn fetch(
         &mut self,
         place: &Placement,
         bus: &mut dyn Bus,
-        into: &mut Vec<u8>,
-    ) -> Result<Option<(u16, u16)>, QueueError> {
+        into: &mut Available,
+    ) -> Result<bool, QueueError> {
         if !self.has_more(place, bus)? {
-            return Ok(None);
+            return Ok(false);
         }
         let slot = u64::from(self.next_avail % place.size);
         let head = read_u16(bus, place.driver + 4 + 2 * slot)?;
@@ -62,12 +62,13 @@ impl Split {
             }
             let mut raw = [0; DESCRIPTOR_LEN];
             bus.dma_read(place.desc + DESCRIPTOR_LEN as u64 * u64::from(index), &mut raw)?;
-            into.extend_from_slice(&raw);
+            into.descriptors.extend_from_slice(&raw);
             let flags = u16::from_le_bytes([raw[12], raw[13]]);
             index = u16::from_le_bytes([raw[14], raw[15]]);
             // What is after an indirect descriptor is refused when the chain is opened.
             if flags & descriptor::NEXT == 0 || flags & descriptor::INDIRECT != 0 {
-                return Ok(Some((head, len)));
+                into.chain = Chain { id: head, len };
+                return Ok(true);
             }
         }
         Err(QueueError::ChainTooLong)
