@@ -270,9 +270,15 @@ impl<Id: Copy + 'static> Decoder<Id> {
         offset: u64,
         data: &mut [u8],
     ) -> Result<(), OutOfBlock> {
+        let mut load = |row: &Register<Id>, at| {
+            if row.access == Access::WriteOnly { 0 } else { ops.load(bus, at) }
+        };
+        if let Some((row, at)) = self.whole(offset, data.len()) {
+            put_word(load(row, at), data);
+            return Ok(());
+        }
         self.each(offset, data.len(), |row, at, part| {
-            let value = if row.access == Access::WriteOnly { 0 } else { ops.load(bus, at) };
-            let bytes = value.to_le_bytes();
+            let bytes = load(row, at).to_le_bytes();
             data[part.access..part.access + part.len]
                 .copy_from_slice(&bytes[part.register..part.register + part.len]);
         })
@@ -289,8 +295,16 @@ impl<Id: Copy + 'static> Decoder<Id> {
         offset: u64,
         data: &[u8],
     ) -> Result<(), OutOfBlock> {
+        let read_only =
+            |row: &Register<Id>| matches!(row.access, Access::ReadOnly | Access::ReadToClear);
+        if let Some((row, at)) = self.whole(offset, data.len()) {
+            if !read_only(row) {
+                ops.store(bus, at, word(data), row.width.mask());
+            }
+            return Ok(());
+        }
         self.each(offset, data.len(), |row, at, part| {
-            if matches!(row.access, Access::ReadOnly | Access::ReadToClear) {
+            if read_only(row) {
                 return;
             }
             let (mut value, mut mask) = ([0; 8], [0; 8]);
@@ -299,6 +313,19 @@ impl<Id: Copy + 'static> Decoder<Id> {
             mask[part.register..part.register + part.len].fill(0xff);
             ops.store(bus, at, u64::from_le_bytes(value), u64::from_le_bytes(mask));
         })
+    }
+
+    /// The element that the access covers, if that is exactly one: what drivers do, and what
+    /// needs no cutting.
+    fn whole(&self, offset: u64, len: usize) -> Option<(&'static Register<Id>, RegisterRef<Id>)> {
+        let rows = self.0.registers;
+        let slot = rows.partition_point(|row| row.end() <= offset);
+        let row = rows.get(slot)?;
+        let from = u32::try_from(offset).ok()?.checked_sub(row.offset)?;
+        let index = if row.count == 1 { 0 } else { from / row.stride };
+        let is_whole = from == index * row.stride && len as u64 == u64::from(row.width.bytes());
+        let index = u16::try_from(index).ok().filter(|_| is_whole)?;
+        Some((row, RegisterRef { id: row.id, index, slot }))
     }
 
     /// Calls `visit` for each element that the access touches, in ascending order.
@@ -332,6 +359,25 @@ impl<Id: Copy + 'static> Decoder<Id> {
         }
         if touched { Ok(()) } else { Err(OutOfBlock) }
     }
+}
+
+/// The little-endian value of up to 8 bytes, of which there are nearly always 4.
+fn word(bytes: &[u8]) -> u64 {
+    if let Ok(bytes) = <[u8; 4]>::try_from(bytes) {
+        return u32::from_le_bytes(bytes).into();
+    }
+    bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte))
+}
+
+/// The other way round.
+fn put_word(value: u64, into: &mut [u8]) {
+    if let (Ok(into), [a, b, c, d, ..]) =
+        (<&mut [u8; 4]>::try_from(&mut *into), value.to_le_bytes())
+    {
+        *into = [a, b, c, d];
+        return;
+    }
+    into.iter_mut().zip(value.to_le_bytes()).for_each(|(to, from)| *to = from);
 }
 
 /// The bytes that an access and a register share.

@@ -205,8 +205,13 @@ impl Queue {
         self.broken = false;
     }
 
-    fn is_served(&self, arbiter: u8, index: usize) -> bool {
-        arbiter >> index & 1 != 0 && self.pump.ring().is_ready() && !self.broken
+    fn is_served(&self, arbiter: u8) -> bool {
+        arbiter >> self.index & 1 != 0 && self.pump.ring().is_ready() && !self.broken
+    }
+
+    /// Nothing can come of looking at it.
+    fn is_idle(&self, arbiter: u8) -> bool {
+        !self.is_served(arbiter) && !self.pump.holds()
     }
 
     fn running(&self) -> impl Iterator<Item = usize> + '_ {
@@ -286,8 +291,9 @@ impl Qat {
 
     /// Sends a message if a source was asserted or unmasked since the last time.
     fn interrupt(&mut self, bus: &mut dyn Bus) {
-        let busy = self.busy_rings() & 0xff << PAIRS;
-        self.interrupts.update(busy, bus);
+        // Drivers that poll enable none, and then nobody need look.
+        let busy = if self.interrupts.enable() == 0 { 0 } else { self.busy_rings() };
+        self.interrupts.update(busy & 0xff << PAIRS, bus);
         let level = self.sources() & !self.mask;
         if level & !self.level != 0 {
             self.counters.interrupts += 1;
@@ -356,7 +362,7 @@ impl Qat {
     fn serve(&mut self, bus: &mut dyn Bus, index: usize, budget: &mut u32) -> Progress {
         let mut progress = Progress::Idle;
         let mut drained = false;
-        while self.queues[index].is_served(self.arbiter, index) {
+        while self.queues[index].is_served(self.arbiter) {
             let queue = &mut self.queues[index];
             if *budget == 0 {
                 let waits = queue.pump.ring().waiting() > 0 || queue.pump.has_ready();
@@ -465,16 +471,16 @@ impl Qat {
         }
         let valid = header.flags & FLAG_VALID != 0;
         match header.service {
-            service::SYMMETRIC if valid => match SymmetricRequest::read_from_bytes(bytes) {
-                Ok(request) => self.symmetric(bus, &request),
+            service::SYMMETRIC if valid => match SymmetricRequest::ref_from_bytes(bytes) {
+                Ok(request) => self.symmetric(bus, request),
                 Err(_) => self.refuse(&header, opaque),
             },
             service::PUBLIC_KEY if valid => match PublicKeyRequest::read_from_prefix(bytes) {
                 Ok((request, _)) => self.public_key(bus, &request),
                 Err(_) => self.refuse(&header, opaque),
             },
-            service::COMPRESSION if valid => match CompressionRequest::read_from_bytes(bytes) {
-                Ok(request) => self.compression(bus, &request),
+            service::COMPRESSION if valid => match CompressionRequest::ref_from_bytes(bytes) {
+                Ok(request) => self.compression(bus, request),
                 Err(_) => self.refuse(&header, opaque),
             },
             _ => self.refuse(&header, opaque),
@@ -581,7 +587,7 @@ impl Qat {
             QueueState {
                 index: u16::try_from(index).unwrap_or(u16::MAX),
                 name: format!("pair {index}"),
-                enabled: queue.is_served(self.arbiter, index),
+                enabled: queue.is_served(self.arbiter),
                 size: pair.requests.size(),
                 fields: fields.map(|(name, value)| (name.to_owned(), value)).into(),
             }
@@ -758,11 +764,12 @@ impl DeviceModel for Qat {
         let mut budget = budget;
         let mut progress = Progress::Idle;
         let count = self.queues.len();
-        for step in 0..count {
-            let index = (self.first + step) % count;
-            progress = progress.sooner(self.serve(bus, index, &mut budget));
+        for index in (self.first..count).chain(0..self.first) {
+            if !self.queues[index].is_idle(self.arbiter) {
+                progress = progress.sooner(self.serve(bus, index, &mut budget));
+            }
         }
-        self.first = (self.first + 1) % count.max(1);
+        self.first = if self.first + 1 < count { self.first + 1 } else { 0 };
         self.restart(bus);
         self.interrupt(bus);
         let deadlines = [self.interrupts.deadline(), self.restart_at];

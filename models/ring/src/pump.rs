@@ -84,6 +84,10 @@ impl<T> Held<T> {
         Self { delayed: Vec::new(), reordered: VecDeque::new() }
     }
 
+    fn is_empty(&self) -> bool {
+        self.delayed.is_empty() && self.reordered.is_empty()
+    }
+
     fn is_full(&self) -> bool {
         self.delayed.len() + self.reordered.len() >= MAX_HELD
     }
@@ -160,6 +164,15 @@ impl<R: Ring> Pump<R> {
     #[must_use]
     pub fn has_ready(&self) -> bool {
         !self.ready.is_empty() || !self.entries.reordered.is_empty()
+    }
+
+    /// Whether anything is here that came out of the ring or is to go into it.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.in_flight > 0
+            || !self.ready.is_empty()
+            || !self.entries.is_empty()
+            || !self.completions.is_empty()
     }
 
     /// Fetches and taps entries until one is to be executed.
