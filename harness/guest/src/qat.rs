@@ -84,11 +84,6 @@ const DPDK_REASONS: &[(&[&str], &str)] = &[
     (&["oos_recoverable"], "DPDK's driver has no recovery from a full buffer"),
     (&["Sessionless", "sessionless"], "DPDK's driver takes no requests without a session"),
     (&["NON-Byte Aligned"], "DPDK's driver takes whole bytes only"),
-    (
-        // A NULL request asks for the version; this model's firmware tells none.
-        &["failed to configure session"],
-        "the function tells no firmware version, and DPDK's driver wants one for mixed algorithms",
-    ),
     (&["12-byte IV"], "DPDK's driver takes counter blocks of 16 bytes only"),
     (&["byte plaintext Dataunit"], "DPDK's driver takes no wrapped keys"),
     (

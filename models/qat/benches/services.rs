@@ -90,6 +90,7 @@ impl Bench {
             aad,
             aad_len: 16,
             digest: data + len as u64,
+            ..Symmetric::default()
         };
         bench.request = request.encode();
         Ok(bench)

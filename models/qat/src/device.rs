@@ -467,7 +467,7 @@ impl Qat {
         let opaque = bytes.get(24..).and_then(|rest| U64::read_from_prefix(rest).ok());
         let opaque = opaque.map_or(U64::ZERO, |(opaque, _)| opaque);
         if header.service == service::NULL {
-            return Slot::Ready(Work::Null, Response::to(&header, opaque));
+            return Slot::Ready(Work::Null, Response::null(&header, opaque));
         }
         let valid = header.flags & FLAG_VALID != 0;
         match header.service {

@@ -53,6 +53,13 @@ pub const FLAG_VALID: u8 = 1 << 7;
 /// In a response: the output was verified by decompression (`ICP_QAT_FW_COMN_CNV_FLAG`).
 pub const FLAG_VERIFIED: u8 = 1 << 6;
 
+/// In the response to a null request: the first word of the body is the firmware's version
+/// (`ICP_QAT_FW_COMN_NULL_VERSION_FLAG`).
+pub const FLAG_VERSION: u8 = 1 << 0;
+/// The version that is told: 4.9.0, the first with the extended protocol flags
+/// (`MIXED_CRYPTO_MIN_FW_VER` of DPDK's `qat_crypto_pmd_gen2.c`).
+pub const FIRMWARE_VERSION: u32 = 0x0409_0000;
+
 /// Bits of the common request flags.
 pub mod common {
     /// Source and destination are buffer lists, not flat (`QAT_COMN_PTR_TYPE_SGL`).
@@ -92,6 +99,21 @@ pub mod flags {
     pub const PROTOCOL_GCM: u16 = 2;
     /// SNOW 3G.
     pub const PROTOCOL_SNOW_3G: u16 = 4;
+}
+
+/// Bits of the extended protocol flags.
+pub mod extended {
+    /// The protocol of the hash is in its own flags, and may be another than the cipher's
+    /// (`QAT_LA_USE_EXTENDED_PROTOCOL_FLAGS`).
+    pub const HASH_PROTOCOL: u8 = 1 << 0;
+}
+
+/// Bits of the flags of the hash.
+pub mod hash_flags {
+    /// SNOW 3G UIA2 (`ICP_QAT_FW_AUTH_HDR_FLAG_SNOW3G_UIA2`).
+    pub const SNOW_3G: u8 = 1 << 3;
+    /// ZUC EIA3 (`ICP_QAT_FW_AUTH_HDR_FLAG_ZUC_EIA3`).
+    pub const ZUC: u8 = 1 << 4;
 }
 
 /// Bits of `comn_status` in responses.
@@ -137,7 +159,7 @@ pub struct Header {
     pub specific: U16,
     /// See [`common`].
     pub common: u8,
-    /// Extended protocol flags of parts with wireless slices.
+    /// See [`extended`].
     pub extended: u8,
 }
 
@@ -226,7 +248,7 @@ pub struct ContentControl {
     /// Next and current slice of the cipher.
     pub cipher_slices: u8,
     padding_words: u8,
-    /// Nested hashing and others.
+    /// See [`hash_flags`]; nested hashing and others.
     pub hash_flags: u8,
     /// Offset of the hash's configuration.
     pub hash_words: u8,
@@ -439,6 +461,14 @@ impl Response {
             opaque,
             ..Self::empty()
         }
+    }
+
+    /// The response to a null request.
+    pub(crate) fn null(header: &Header, opaque: U64) -> Self {
+        let mut response = Self::to(header, opaque);
+        response.flags |= FLAG_VERSION;
+        response.body[0] = U32::new(FIRMWARE_VERSION);
+        response
     }
 
     /// Makes it the response to a request that failed.

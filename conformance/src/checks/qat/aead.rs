@@ -30,17 +30,16 @@ fn call<'a>(
 ) -> SymmetricCall<'a> {
     let all = (0, len32(source));
     let flags = protocol | digest;
-    let destination = None;
     SymmetricCall {
         command,
         flags,
         iv,
         source,
-        destination,
         cipher: all,
         auth: all,
         aad,
         digest: tag,
+        ..SymmetricCall::default()
     }
 }
 

@@ -31,6 +31,7 @@ crate::checks::group!("qat/rings":
     [17, "Rings lie at any address of 64 bits", "Linux adf_gen2_hw_csr_data.h, WRITE_CSR_RING_BASE", high_addresses],
     [18, "After a reset of the function, rings are set up and work again", "Linux adf_aer.c, adf_dev_restore; PCI Express 4.0 §6.6.2", after_reset],
     [19, "Requests work by DMA messages too, without shared memory", "vfio-user, VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE", by_messages],
+    [20, "Where a null response says that it tells the firmware's version, it does, and any other says nothing of it", "DPDK icp_qat_fw.h, ICP_QAT_FW_COMN_NULL_VERSION_FLAG; qat_qp.c, qat_cq_get_fw_version", version],
 );
 
 fn len_of(pair: u16) -> usize {
@@ -47,6 +48,25 @@ fn opaque(ctx: &mut Context<'_>) -> Outcome {
         }
     }
     Ok(())
+}
+
+fn version(ctx: &mut Context<'_>) -> Outcome {
+    const TOLD: u8 = 1;
+    let mut driver = started(ctx)?;
+    let response = driver.run(SYMMETRIC, &null(1, 128))?;
+    if response.flags() & TOLD == 0 {
+        return Err(Stop::skip("the part does not tell its firmware's version"));
+    }
+    let version = response.bytes.get(16..20).and_then(|bytes| bytes.first_chunk());
+    let version = u32::from_le_bytes(*version.unwrap_or(&[0; 4]));
+    expect(version != 0, "a version other than 0", || version.to_string())?;
+    let mut other = null(2, 128);
+    // A service that there is not: an answer, but to no null request.
+    if let Some(service) = other.get_mut(2) {
+        *service = 0x7e;
+    }
+    let flags = driver.run(SYMMETRIC, &other)?.flags();
+    expect_hex("the version flag of another response", flags & TOLD, 0)
 }
 
 fn sizes(ctx: &mut Context<'_>) -> Outcome {

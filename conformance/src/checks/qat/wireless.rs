@@ -1,6 +1,8 @@
 //! Ciphers and MACs of 3GPP, with the documents' test data, for parts that have them.
 
-use understudy_client::qat::message::{cipher, command, flag, mode};
+use understudy_client::qat::message::{
+    EXTENDED_HASH_PROTOCOL, cipher, command, flag, hash_flag, mode,
+};
 use understudy_client::qat::{Content, SymmetricCall, status};
 
 use super::algorithms::need;
@@ -15,6 +17,7 @@ crate::checks::group!("qat/wireless":
     [4, "SNOW 3G UIA2: the document's test data", "Linux icp_qat_hw.h, ICP_QAT_HW_AUTH_ALGO_SNOW_3G_UIA2; 3GPP TS 35.217", |ctx| macs(ctx, &MACS[0])],
     [5, "ZUC EIA3: the document's test data", "Linux icp_qat_hw.h, ICP_QAT_HW_AUTH_ALGO_ZUC_3G_128_EIA3; 3GPP TS 35.223", |ctx| macs(ctx, &MACS[1])],
     [6, "KASUMI F9: the document's test data", "Linux icp_qat_hw.h, ICP_QAT_HW_AUTH_ALGO_KASUMI_F9; 3GPP TS 35.203", |ctx| macs(ctx, &MACS[2])],
+    [7, "Ciphers and MACs of different families in one request, by extended protocol flags", "DPDK qat_crypto_pmd_gen2.c, qat_sym_session_set_ext_hash_flags_gen2; icp_qat_fw_la.h, ICP_QAT_FW_AUTH_HDR_FLAG_ZUC_EIA3_BITPOS", mixed],
 );
 
 const KEY: &str = "2bd6459f82c5b300952c49104881ff48";
@@ -186,4 +189,77 @@ fn macs(ctx: &mut Context<'_>, it: &Authenticated) -> Outcome {
     let wrong = driver.symmetric(&content, &call(flag::COMPARE_DIGEST, &[0; 4]))?;
     let found = wrong.response.status() & status::CRYPTO;
     expect_hex("the status for a wrong MAC", found, status::CRYPTO)
+}
+
+/// A cipher that a MAC of another family goes with: its number, mode and protocol flags.
+struct Mixed {
+    cipher: (u32, u32, u16),
+    mac: &'static Authenticated,
+    hash_flag: u8,
+}
+
+/// Each is what cipher and MAC are alone, one after the other.
+fn mixed(ctx: &mut Context<'_>) -> Outcome {
+    let mut driver = started(ctx)?;
+    let [snow, zuc, _] = &MACS;
+    let aes = (cipher::AES_128, mode::CTR, 0);
+    for Mixed { cipher: (number, mode, flags), mac, hash_flag } in [
+        Mixed { cipher: aes, mac: snow, hash_flag: hash_flag::SNOW_3G },
+        Mixed { cipher: aes, mac: zuc, hash_flag: hash_flag::ZUC },
+        Mixed {
+            cipher: (cipher::ZUC, mode::ECB, 1 << 12),
+            mac: snow,
+            hash_flag: hash_flag::SNOW_3G,
+        },
+        Mixed { cipher: (cipher::SNOW_3G, mode::ECB, 4 << 7), mac: zuc, hash_flag: hash_flag::ZUC },
+    ] {
+        let mut state = vec![0; mac.state.1];
+        let place = state.iter_mut().skip(mac.state.0);
+        place.zip(bytes(mac.key)?).for_each(|(to, from)| *to = from);
+        let states: [&[u8]; 2] = [&[0; 8], &state];
+        let ciphered = Content::default().cipher(number, mode, false, &bytes(KEY)?);
+        let hashed = Content::default().auth(mac.number, 1, 0, states, 4);
+        let mut both = ciphered.clone().auth(mac.number, 1, 0, states, 4);
+        both.control[5] |= hash_flag;
+
+        let (plain, iv, mac_iv) = (bytes(PLAIN)?, bytes(CIPHERS[0].iv)?, bytes(mac.iv)?);
+        let all = (0, len32(&plain));
+        let alone = SymmetricCall {
+            command: command::CIPHER,
+            flags,
+            iv: &iv,
+            source: &plain,
+            cipher: all,
+            ..SymmetricCall::default()
+        };
+        need(&mut driver, &ciphered, &alone)?;
+        let coded = driver.symmetric(&ciphered, &alone)?.data;
+        let mac_alone = SymmetricCall {
+            command: command::AUTH,
+            flags: mac.flags | flag::RETURN_DIGEST,
+            source: &coded,
+            auth: all,
+            aad: &mac_iv,
+            digest: &[0; 4],
+            ..SymmetricCall::default()
+        };
+        need(&mut driver, &hashed, &mac_alone)?;
+        let tag = driver.symmetric(&hashed, &mac_alone)?.digest;
+
+        let together = SymmetricCall {
+            command: command::CIPHER_HASH,
+            flags: flags | flag::RETURN_DIGEST,
+            auth: all,
+            aad: &mac_iv,
+            digest: &[0; 4],
+            extended: EXTENDED_HASH_PROTOCOL,
+            ..alone
+        };
+        need(&mut driver, &both, &together)?;
+        let result = driver.symmetric(&both, &together)?;
+        succeeded(&result.response)?;
+        expect_bytes("the ciphertext", &result.data, &coded)?;
+        expect_bytes("the MAC of the ciphertext", &result.digest, &tag)?;
+    }
+    Ok(())
 }

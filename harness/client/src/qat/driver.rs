@@ -122,6 +122,8 @@ pub struct SymmetricCall<'a> {
     pub aad: &'a [u8],
     /// A digest beside the buffers: what is there before.
     pub digest: &'a [u8],
+    /// Extended protocol flags.
+    pub extended: u8,
 }
 
 /// What a symmetric request left behind.
@@ -649,6 +651,7 @@ impl<P: Platform> Driver<P> {
             aad: aad.iova,
             aad_len: u8::try_from(call.aad.len()).unwrap_or(u8::MAX),
             digest: digest.iova,
+            extended: call.extended,
         };
         let response = self.run(2, &request.encode())?;
         memory.check(&mut self.platform)?;

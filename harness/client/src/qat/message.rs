@@ -22,6 +22,18 @@ pub mod cipher {
     pub const ZUC: u32 = 9;
 }
 
+/// Extended protocol flag: the protocol of the hash is in its own flags, which are in byte 5 of
+/// [`Content::control`].
+pub const EXTENDED_HASH_PROTOCOL: u8 = 1 << 0;
+
+/// Flags of the hash.
+pub mod hash_flag {
+    /// SNOW 3G UIA2.
+    pub const SNOW_3G: u8 = 1 << 3;
+    /// ZUC EIA3.
+    pub const ZUC: u8 = 1 << 4;
+}
+
 /// Cipher modes.
 pub mod mode {
     /// ECB.
@@ -238,6 +250,8 @@ pub struct Symmetric {
     pub aad_len: u8,
     /// Address of the digest.
     pub digest: u64,
+    /// Extended protocol flags.
+    pub extended: u8,
 }
 
 impl Symmetric {
@@ -246,7 +260,7 @@ impl Symmetric {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0, self.command, SERVICE_SYMMETRIC, VALID];
         bytes.extend(self.flags.to_le_bytes());
-        bytes.extend([u8::from(self.buffers.lists) * LISTS, 0]);
+        bytes.extend([u8::from(self.buffers.lists) * LISTS, self.extended]);
         bytes.extend(self.content.to_le_bytes());
         bytes.extend([0, 0, byte(self.content_len / 8), 0, 0, 0, 0, 0]);
         bytes.extend(self.buffers.bytes());

@@ -8,13 +8,13 @@ use std::ops::Range;
 use understudy_device::Bus;
 use understudy_engines::aead::Nonce;
 use understudy_engines::cipher::{self, Algorithm as Cipher, Direction};
-use understudy_engines::mac;
+use understudy_engines::{mac, wireless};
 use understudy_ring::SgList;
 
 use super::content::{AuthContent, CipherContent, Engine, MAX_CONTENT_LEN};
 use super::keys::KeyCache;
 use super::{Failure, list, read_buffers};
-use crate::layout::{SymmetricRequest, common, flags, symmetric};
+use crate::layout::{SymmetricRequest, common, extended, flags, hash_flags, symmetric};
 
 /// Longest digest in bytes.
 const MAX_TAG_LEN: usize = 64;
@@ -90,7 +90,7 @@ pub(crate) fn run(
     let absent =
         flags::PARTIAL | flags::CONFIG_IN_SHARED_RAM | flags::UPDATE_STATE | flags::OTHER_SLICES;
     let inline = request.header.common & common::CONTENT_INLINE != 0;
-    if specific & absent != 0 || inline || request.header.extended != 0 {
+    if specific & absent != 0 || inline || request.header.extended & !extended::HASH_PROTOCOL != 0 {
         return Err(Failure::Unsupported);
     }
     let Scratch { content, data, aad, source, destination, keys, max_len } = scratch;
@@ -105,6 +105,7 @@ pub(crate) fn run(
         Kind::Cipher => None,
         _ => Some(AuthContent::parse(content, &request.control)?),
     };
+    check_protocol(request, auth.as_ref())?;
     read_buffers(bus, &request.buffers, request.header.common, source, destination)?;
     let plan = Plan::new(request, cipher.is_some(), auth.as_ref(), *max_len)?;
     let mut job = Job { bus, request, plan, source, destination, data, aad, keys };
@@ -117,6 +118,21 @@ pub(crate) fn run(
     }
     job.write()?;
     Ok(job.plan.end as u64)
+}
+
+/// Where the request has flags for the protocol of its hash, they must be what the descriptor says.
+fn check_protocol(
+    request: &SymmetricRequest,
+    auth: Option<&AuthContent<'_>>,
+) -> Result<(), Failure> {
+    let is = match auth {
+        Some(AuthContent::Wireless { mac: wireless::Mac::Snow3g, .. }) => hash_flags::SNOW_3G,
+        Some(AuthContent::Wireless { mac: wireless::Mac::Zuc, .. }) => hash_flags::ZUC,
+        _ => 0,
+    };
+    let told = request.control.hash_flags & (hash_flags::SNOW_3G | hash_flags::ZUC);
+    let tells = request.header.extended & extended::HASH_PROTOCOL != 0;
+    if tells && told != is { Err(Failure::Invalid) } else { Ok(()) }
 }
 
 /// Which bytes of the buffers a request touches.

@@ -2,7 +2,7 @@
 
 use digest::Update;
 use digest::common::hazmat::SerializableState;
-use understudy_client::qat::message::{cipher, command, flag, hash, mode};
+use understudy_client::qat::message::{cipher, command, flag, hash, hash_flag, mode};
 use understudy_client::qat::{Content, SymmetricCall, SymmetricResult, status};
 use understudy_engines::vectors::{Algorithm, Case, cases};
 use understudy_engines::{aead, cipher as ciphers, hash as hashes, mac, wireless};
@@ -340,6 +340,7 @@ fn gcm_call<'a>(
         auth: all,
         aad,
         digest: tag,
+        ..SymmetricCall::default()
     }
 }
 
@@ -457,6 +458,7 @@ fn published_ccm() {
                 auth,
                 aad: &aad,
                 digest,
+                ..SymmetricCall::default()
             }
         };
         let decryption =
@@ -638,6 +640,42 @@ fn wireless() {
             let wrong = SymmetricCall { flags: compare, digest: &[0; 4], ..call };
             assert_eq!(run(&mut driver, &content, &wrong).response.status(), status::CRYPTO);
         }
+    }
+}
+
+/// The flags for the hash's protocol count if the request says so, and then must be right.
+#[test]
+fn flags_of_the_hash_tell_its_protocol() {
+    let mut driver = driver();
+    let (data, key) = (pattern(64, 0), pattern(16, 1));
+    let zuc_key = [key.as_slice(), &[0; 32]].concat();
+    let content = Content::default().cipher(cipher::AES_128, mode::CTR, false, &key);
+    let content = content.auth(14, 1, 0, [&[0; 8], &zuc_key], 4);
+    let invalid = status::CRYPTO | status::INVALID;
+    for (extended, hash_flags, expected) in [
+        (0, 0, 0),
+        (1, hash_flag::ZUC, 0),
+        (1, 0, invalid),
+        (1, hash_flag::SNOW_3G, invalid),
+        (1, hash_flag::SNOW_3G | hash_flag::ZUC, invalid),
+        (2, hash_flag::ZUC, status::CRYPTO | status::UNSUPPORTED),
+        (3, hash_flag::ZUC, status::CRYPTO | status::UNSUPPORTED),
+    ] {
+        let mut content = content.clone();
+        content.control[5] = hash_flags;
+        let call = SymmetricCall {
+            command: command::CIPHER_HASH,
+            flags: flag::RETURN_DIGEST,
+            source: &data,
+            cipher: (0, 64),
+            auth: (0, 64),
+            aad: &key,
+            digest: &[0; 4],
+            extended,
+            ..SymmetricCall::default()
+        };
+        let found = run(&mut driver, &content, &call).response.status();
+        assert_eq!(found, expected, "{extended:#x}, {hash_flags:#x}");
     }
 }
 
