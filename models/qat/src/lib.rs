@@ -7,7 +7,9 @@
 //!
 //! - [`layout`]: firmware requests and responses, content descriptor words, error codes.
 //! - [`registers`]: the ring bundle (BAR 0) and the mailbox with its interrupts (BAR 2).
-//! - [`device`]: parameters, registers, rings, counters.
+//! - [`parameters`]: what a user can choose, and what the function is as a PCI device.
+//! - [`device`]: the function itself.
+//! - `counters`: what it has done.
 //! - `mailbox`: the messages of the physical function, which the model plays.
 //! - `interrupts`: coalescing, and the one MSI vector.
 //! - `queue`: a request ring and its response ring.
@@ -38,15 +40,18 @@
 //!   did fit.
 #![forbid(unsafe_code)]
 
+mod counters;
 pub mod device;
 mod interrupts;
 pub mod layout;
 mod mailbox;
+pub mod parameters;
 mod queue;
 pub mod registers;
 mod service;
 
-pub use device::{ParameterError, Parameters, Part, Qat};
+pub use device::Qat;
+pub use parameters::{ParameterError, Parameters, Part};
 
 #[cfg(test)]
 mod tests;
