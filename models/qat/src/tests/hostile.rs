@@ -102,7 +102,8 @@ fn lists_that_are_too_long_or_out_of_reach_are_errors() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
-    /// Noise in requests: each is answered once, and the device goes on.
+    /// Noise in requests: each is answered once, and the device goes on. But for the addresses of
+    /// destination and digest: a driver that lets its device write over the ring sees anything.
     #[test]
     fn noise_is_answered(
         kind in 0_u8..6,
@@ -116,8 +117,10 @@ proptest! {
             driver.platform.dma_write(at + offset, &word.to_le_bytes()).unwrap();
         }
         for (offset, value) in edits {
-            let len = request.len();
-            request[offset % len] = value;
+            let at = offset % request.len();
+            if !matches!(at, 40..48 | 96..104) {
+                request[at] = value;
+            }
         }
         driver.run(pair, &request).unwrap();
         prop_assert_eq!(counter(&mut driver, "responses"), 1);
