@@ -31,6 +31,11 @@ const OOPS: [&str; 5] =
     ["Oops", "BUG:", "general protection fault", "Kernel panic", "blocked for more than"];
 const WARNING: [&str; 2] = ["WARNING:", "------------[ cut here"];
 
+/// Since this version, `AF_ALG` refuses drivers of devices. There eCryptfs uses them.
+const NO_AF_ALG: (u32, u32) = (7, 2);
+/// Above the kernel's own ciphers, so that eCryptfs takes the device's.
+const PRIORITY: u32 = 10_000;
+
 /// How a driver is loaded and used.
 struct Use {
     module: &'static str,
@@ -135,29 +140,31 @@ fn react(
     let devices = served.attach(wanted).map_err(|error| environment(&error))?;
     let config = Config { devices, total_limit: timeout, ..used.config.clone() };
     let mut guest = Guest::boot(kit, kernel, &config).map_err(|it| environment(&it.error))?;
-    let modules = vec![used.module.to_owned(), "algif_skcipher".to_owned()];
+    let used_by = if kernel.version() < NO_AF_ALG { "algif_skcipher" } else { "ecryptfs" };
+    let modules = [used.module, used_by, "crypto_user"].map(str::to_owned).to_vec();
+    let task = task(kernel, used.cipher);
     let load = guest.perform(&Task::Load { modules }, LOAD_LIMIT);
     let drivers = used.drivers.iter().map(|&driver| driver.to_owned()).collect();
     let tested = Task::Algorithms { module: algorithms_of(used.module), drivers };
     let mut before = served.resets();
     let mut during = load.map(|_| ());
     if probe {
-        during = during.and_then(|()| use_it(&mut guest, used.cipher));
+        during = during.and_then(|()| use_it(&mut guest, &task));
     } else {
         let ready = during.and_then(|()| guest.perform(&tested, LOAD_LIMIT).map(|_| ()));
         ready.map_err(|error| environment(&error))?;
         served.inject(plan).map_err(|error| environment(&error))?;
         before = served.resets();
-        during = use_it(&mut guest, used.cipher);
+        during = use_it(&mut guest, &task);
     }
     // A fault that comes late: what is used once more meets it.
     if during.is_ok() && !probe {
-        during = use_it(&mut guest, used.cipher);
+        during = use_it(&mut guest, &task);
     }
     let resets = served.resets().saturating_sub(before);
     let fired = served.clear_faults();
     let hangs = matches!(during, Err(understudy_guest::Error::Missing { .. }));
-    let again = if hangs { None } else { Some(use_it(&mut guest, used.cipher)) };
+    let again = if hangs { None } else { Some(use_it(&mut guest, &task)) };
     let log = guest.log();
     let alarm = |marks: &[&str]| {
         log.lines().find(|line| marks.iter().any(|mark| line.contains(mark))).map(plain)
@@ -186,15 +193,28 @@ fn algorithms_of(module: &str) -> String {
     if module.starts_with("qat") { "intel_qat".to_owned() } else { module.to_owned() }
 }
 
-fn use_it(guest: &mut Guest, cipher: &str) -> Result<(), understudy_guest::Error> {
-    let task = Task::CbcVectors { driver: cipher.to_owned(), transforms: 2, seed: 1 };
-    guest.perform(&task, LIMIT).map(|_| ())
+/// What uses the driver.
+fn task(kernel: &Kernel, cipher: &str) -> Task {
+    let driver = cipher.to_owned();
+    if kernel.version() < NO_AF_ALG {
+        Task::CbcVectors { driver, transforms: 2, seed: 1 }
+    } else {
+        Task::Ecryptfs { driver, seed: 1 }
+    }
+}
+
+fn use_it(guest: &mut Guest, task: &Task) -> Result<(), understudy_guest::Error> {
+    if let Task::Ecryptfs { driver, .. } = task {
+        let priority = Task::Priority { driver: driver.clone(), priority: PRIORITY };
+        guest.perform(&priority, LIMIT)?;
+    }
+    guest.perform(task, LIMIT).map(|_| ())
 }
 
 /// What is known of a driver that did not answer.
 fn silence(reason: &str) -> String {
     if reason == "time ran out" {
-        return format!("no answer in {} s", LIMIT.as_secs());
+        return format!("no answer within {} s", LIMIT.as_secs());
     }
     plain(reason)
 }

@@ -146,12 +146,19 @@ impl<W: Write> Writer<W> {
         Ok(Self { frames: FrameEncoder::with_frame_info(info, out) })
     }
 
-    /// Appends records. What was appended before a crash can be read after it.
+    /// Appends records.
     ///
     /// # Errors
     /// Whatever the output has to say.
     pub fn append(&mut self, records: &[u8]) -> io::Result<()> {
-        self.frames.write_all(records)?;
+        self.frames.write_all(records)
+    }
+
+    /// What was appended so far can be read after a crash.
+    ///
+    /// # Errors
+    /// Whatever the output has to say.
+    pub fn flush(&mut self) -> io::Result<()> {
         self.frames.flush()
     }
 
@@ -260,6 +267,7 @@ mod tests {
             let data = vec![7; usize::try_from(at * 10).unwrap()];
             Record::ConfigWrite { at, offset: 4, data: &data, error: None }.encode(&mut bytes);
             writer.append(&bytes).unwrap();
+            writer.flush().unwrap();
         }
         writer.finish().unwrap()
     }

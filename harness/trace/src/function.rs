@@ -9,7 +9,7 @@ use understudy_device::{
 use understudy_pci::{Host, Irq, PciFunction};
 
 use crate::record::Record;
-use crate::recorder::{Recorder, Step};
+use crate::recorder::{Call, Recorder};
 
 /// A [`PciFunction`] with a recorder between it and its host. Without one it costs a comparison
 /// for each call.
@@ -57,8 +57,8 @@ impl TracedFunction {
     /// Records something that the host noticed. `note` is given the time.
     pub fn note<'a>(&mut self, host: &dyn Host, note: impl FnOnce(u64) -> Record<'a>) {
         if let Some(recorder) = &mut self.recorder {
-            let at = recorder.begin(host.now().0);
-            recorder.note(&note(at));
+            let at = host.now().0;
+            recorder.note(at, &note(at));
         }
     }
 
@@ -74,9 +74,10 @@ impl TracedFunction {
     ) -> Result<(), AccessError> {
         let Self { function, recorder } = self;
         let Some(recorder) = recorder else { return function.config_read(host, offset, data) };
-        let at = recorder.begin(host.now().0);
-        let result = function.config_read(&mut Tee::new(host, recorder), offset, data);
-        recorder.end(&Record::ConfigRead { at, offset, data, error: result.err() });
+        let at = host.now().0;
+        let mut call = recorder.begin(at);
+        let result = function.config_read(&mut Tee::new(host, &mut call), offset, data);
+        call.end(&Record::ConfigRead { at, offset, data, error: result.err() });
         result
     }
 
@@ -92,9 +93,10 @@ impl TracedFunction {
     ) -> Result<(), AccessError> {
         let Self { function, recorder } = self;
         let Some(recorder) = recorder else { return function.config_write(host, offset, data) };
-        let at = recorder.begin(host.now().0);
-        let result = function.config_write(&mut Tee::new(host, recorder), offset, data);
-        recorder.end(&Record::ConfigWrite { at, offset, data, error: result.err() });
+        let at = host.now().0;
+        let mut call = recorder.begin(at);
+        let result = function.config_write(&mut Tee::new(host, &mut call), offset, data);
+        call.end(&Record::ConfigWrite { at, offset, data, error: result.err() });
         result
     }
 
@@ -111,9 +113,10 @@ impl TracedFunction {
     ) -> Result<(), AccessError> {
         let Self { function, recorder } = self;
         let Some(recorder) = recorder else { return function.bar_read(host, bar, offset, data) };
-        let at = recorder.begin(host.now().0);
-        let result = function.bar_read(&mut Tee::new(host, recorder), bar, offset, data);
-        recorder.end(&Record::BarRead { at, bar, offset, data, error: result.err() });
+        let at = host.now().0;
+        let mut call = recorder.begin(at);
+        let result = function.bar_read(&mut Tee::new(host, &mut call), bar, offset, data);
+        call.end(&Record::BarRead { at, bar, offset, data, error: result.err() });
         result
     }
 
@@ -130,9 +133,10 @@ impl TracedFunction {
     ) -> Result<(), AccessError> {
         let Self { function, recorder } = self;
         let Some(recorder) = recorder else { return function.bar_write(host, bar, offset, data) };
-        let at = recorder.begin(host.now().0);
-        let result = function.bar_write(&mut Tee::new(host, recorder), bar, offset, data);
-        recorder.end(&Record::BarWrite { at, bar, offset, data, error: result.err() });
+        let at = host.now().0;
+        let mut call = recorder.begin(at);
+        let result = function.bar_write(&mut Tee::new(host, &mut call), bar, offset, data);
+        call.end(&Record::BarWrite { at, bar, offset, data, error: result.err() });
         result
     }
 
@@ -140,9 +144,10 @@ impl TracedFunction {
     pub fn poll(&mut self, host: &mut dyn Host, budget: u32) -> Progress {
         let Self { function, recorder } = self;
         let Some(recorder) = recorder else { return function.poll(host, budget) };
-        let at = recorder.begin(host.now().0);
-        let progress = function.poll(&mut Tee::new(host, recorder), budget);
-        recorder.end_poll(at, budget, progress);
+        let at = host.now().0;
+        let mut call = recorder.begin(at);
+        let progress = function.poll(&mut Tee::new(host, &mut call), budget);
+        call.end_poll(at, budget, progress);
         progress
     }
 
@@ -150,9 +155,10 @@ impl TracedFunction {
     pub fn park(&mut self, host: &mut dyn Host) -> Progress {
         let Self { function, recorder } = self;
         let Some(recorder) = recorder else { return function.park(host) };
-        let at = recorder.begin(host.now().0);
-        let progress = function.park(&mut Tee::new(host, recorder));
-        recorder.end(&Record::Park { at, progress });
+        let at = host.now().0;
+        let mut call = recorder.begin(at);
+        let progress = function.park(&mut Tee::new(host, &mut call));
+        call.end(&Record::Park { at, progress });
         progress
     }
 
@@ -160,10 +166,11 @@ impl TracedFunction {
     pub fn finish(&mut self, host: &mut dyn Host, done: FinishedJob) {
         let Self { function, recorder } = self;
         let Some(recorder) = recorder else { return function.finish(host, done) };
-        let at = recorder.begin(host.now().0);
+        let at = host.now().0;
+        let mut call = recorder.begin(at);
         let job = done.id;
-        function.finish(&mut Tee::new(host, recorder), done);
-        recorder.end(&Record::Finish { at, job });
+        function.finish(&mut Tee::new(host, &mut call), done);
+        call.end(&Record::Finish { at, job });
     }
 
     /// As [`PciFunction::reset`].
@@ -171,7 +178,7 @@ impl TracedFunction {
         self.function.reset(kind);
         if let Some(recorder) = &mut self.recorder {
             let at = recorder.last();
-            recorder.end(&Record::Reset { at, kind });
+            recorder.note(at, &Record::Reset { at, kind });
         }
     }
 
@@ -188,18 +195,20 @@ impl TracedFunction {
         let Some(recorder) = recorder else {
             return function.set_irq_mask(host, irq, first, count, masked);
         };
-        let at = recorder.begin(host.now().0);
-        function.set_irq_mask(&mut Tee::new(host, recorder), irq, first, count, masked);
-        recorder.end(&Record::Mask { at, irq, first, count, masked });
+        let at = host.now().0;
+        let mut call = recorder.begin(at);
+        function.set_irq_mask(&mut Tee::new(host, &mut call), irq, first, count, masked);
+        call.end(&Record::Mask { at, irq, first, count, masked });
     }
 
     /// As [`PciFunction::triggers_changed`].
     pub fn triggers_changed(&mut self, host: &mut dyn Host) {
         let Self { function, recorder } = self;
         let Some(recorder) = recorder else { return function.triggers_changed(host) };
-        let at = recorder.begin(host.now().0);
-        function.triggers_changed(&mut Tee::new(host, recorder));
-        recorder.end(&Record::Triggers { at });
+        let at = host.now().0;
+        let mut call = recorder.begin(at);
+        function.triggers_changed(&mut Tee::new(host, &mut call));
+        call.end(&Record::Triggers { at });
     }
 }
 
@@ -207,64 +216,64 @@ impl TracedFunction {
 const SHORT_ENTRY: usize = 128;
 
 /// The host, with what passes written down.
-struct Tee<'a> {
+struct Tee<'a, 'r> {
     host: &'a mut dyn Host,
-    step: RefCell<&'a mut Step>,
+    call: RefCell<&'a mut Call<'r>>,
 }
 
-impl<'a> Tee<'a> {
-    fn new(host: &'a mut dyn Host, recorder: &'a mut Recorder) -> Self {
-        Self { host, step: RefCell::new(&mut recorder.step) }
+impl<'a, 'r> Tee<'a, 'r> {
+    fn new(host: &'a mut dyn Host, call: &'a mut Call<'r>) -> Self {
+        Self { host, call: RefCell::new(call) }
     }
 }
 
-impl Host for Tee<'_> {
+impl Host for Tee<'_, '_> {
     fn dma_read(&mut self, iova: u64, into: &mut [u8]) -> Result<(), DmaFault> {
         let result = self.host.dma_read(iova, into);
         let fault = result.err().map(|fault| fault.kind);
         let len = into.len() as u64;
-        let step = self.step.get_mut();
-        let kept = into.len().min(step.kept_of_read);
+        let call = self.call.get_mut();
+        let kept = into.len().min(call.kept_of_read());
         let data = if fault.is_none() { &into[..kept] } else { &[] };
-        step.look(&Record::DmaRead { iova, len, data, fault });
+        call.look(&Record::DmaRead { iova, len, data, fault });
         result
     }
 
     fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), DmaFault> {
         let result = self.host.dma_write(iova, from);
         let fault = result.err().map(|fault| fault.kind);
-        let step = self.step.get_mut();
-        let record = if step.is_whole() { Record::dma_write } else { Record::dma_write_shown };
-        step.act(&record(iova, from, fault));
+        let call = self.call.get_mut();
+        let record = if call.is_whole() { Record::dma_write } else { Record::dma_write_shown };
+        call.act(&record(iova, from, fault));
         result
     }
 
     fn dma_fence(&mut self) {
         self.host.dma_fence();
-        self.step.get_mut().look(&Record::Fence);
+        self.call.get_mut().look(&Record::Fence);
     }
 
     fn signal(&mut self, irq: Irq, vector: u16) -> bool {
         let heard = self.host.signal(irq, vector);
-        self.step.get_mut().act(&Record::Signal { irq, vector, heard });
+        self.call.get_mut().act(&Record::Signal { irq, vector, heard });
         heard
     }
 
     fn has_triggers(&self, irq: Irq) -> bool {
         let any = self.host.has_triggers(irq);
-        self.step.borrow_mut().look(&Record::HasTriggers { irq, any });
+        self.call.borrow_mut().look(&Record::HasTriggers { irq, any });
         any
     }
 
     fn now(&self) -> Nanos {
         let now = self.host.now();
-        self.step.borrow_mut().read_clock(now.0);
+        self.call.borrow_mut().read_clock(now.0);
         now
     }
 
     fn submit(&mut self, job: Job) -> JobId {
         let job = self.host.submit(job);
-        self.step.get_mut().act(&Record::Submit { job });
+        self.call.get_mut().act(&Record::Submit { job });
         job
     }
 
@@ -285,7 +294,7 @@ impl Host for Tee<'_> {
         let verdict = self.host.tap(point, queue, entry);
         let edited = (before != entry).then_some(&*entry);
         let record = Record::Tap { point, queue, entry: before, edited, verdict };
-        self.step.get_mut().act(&record);
+        self.call.get_mut().act(&record);
         verdict
     }
 
@@ -294,14 +303,14 @@ impl Host for Tee<'_> {
         let fault = result.err().map(|fault| fault.kind);
         let data = if fault.is_none() { &*into } else { &[] };
         let len = into.len() as u64;
-        self.step.get_mut().look(&Record::SharedRead { bar, offset, len, data, fault });
+        self.call.get_mut().look(&Record::SharedRead { bar, offset, len, data, fault });
         result
     }
 
     fn shared_write(&mut self, bar: Bar, offset: u64, from: &[u8]) -> Result<(), DmaFault> {
         let result = self.host.shared_write(bar, offset, from);
         let fault = result.err().map(|fault| fault.kind);
-        self.step.get_mut().act(&Record::SharedWrite { bar, offset, data: from, fault });
+        self.call.get_mut().act(&Record::SharedWrite { bar, offset, data: from, fault });
         result
     }
 }

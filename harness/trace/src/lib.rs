@@ -17,6 +17,7 @@
 //! beyond the first 64, of which there is a hash.
 #![forbid(unsafe_code)]
 
+mod block;
 mod decode;
 pub mod file;
 pub mod function;
@@ -26,6 +27,7 @@ pub mod names;
 pub mod output;
 pub mod pcapng;
 pub mod pipe;
+mod raw;
 pub mod record;
 pub mod recorder;
 pub mod replay;
@@ -37,7 +39,7 @@ pub use line::{Decoder, Line};
 pub use monitor::rules::{RULES, Rule};
 pub use names::Names;
 pub use output::Format;
-pub use pipe::{Consumer, Pipe, Place, Summary};
+pub use pipe::{Consumer, Pipe, Place, Sink, Summary, Wants};
 pub use record::{Record, Role};
-pub use recorder::{MemorySink, Recorder, SHOWN_OF_READ, Sink};
+pub use recorder::{Recorder, SHOWN_OF_READ};
 pub use watch::{Finding, StuckPoll, Unmodelled, Watch, WatchReport};

@@ -1,5 +1,6 @@
 //! Records for people and for other programs: named, decoded, one line each.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
@@ -24,7 +25,7 @@ pub struct Line {
     /// Nanoseconds of the host's clock.
     pub time: u64,
     /// What happened: `bar-write`, `dma-read`, `interrupt` …
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// Register touched.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub register: String,
@@ -164,7 +165,7 @@ impl Decoder {
     fn access(
         &self,
         line: &mut Line,
-        kind: &str,
+        kind: &'static str,
         (bar, offset, data): (u8, u64, &[u8]),
         error: Option<AccessError>,
     ) {
@@ -240,7 +241,7 @@ fn plain(line: &mut Line, record: &Record<'_>) {
 
 fn memory(
     line: &mut Line,
-    kind: &str,
+    kind: &'static str,
     iova: u64,
     (len, data): (u64, &[u8]),
     fault: Option<DmaFaultKind>,
@@ -270,9 +271,12 @@ pub fn little_endian(data: &[u8]) -> u64 {
 }
 
 fn hex(data: &[u8]) -> String {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let digit = |number: u8| char::from(DIGITS[usize::from(number & 0xf)]);
     let mut out = String::with_capacity(2 * data.len().min(SHOWN) + 3);
     for byte in data.iter().take(SHOWN) {
-        let _ = write!(out, "{byte:02x}");
+        out.push(digit(byte >> 4));
+        out.push(digit(*byte));
     }
     if data.len() > SHOWN {
         out.push('…');

@@ -7,8 +7,11 @@ use std::path::Path;
 use crate::file::{Header, Writer};
 use crate::line::Decoder;
 use crate::pcapng::Packets;
-use crate::pipe::{Consumer, Place};
+use crate::pipe::{Consumer, Place, Wants};
 use crate::record::Record;
+
+/// Bytes that are written at once.
+const BUFFER: usize = 256 << 10;
 
 /// How a trace lies in its file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +42,7 @@ impl Format {
 /// # Errors
 /// The file cannot be made.
 pub fn create(path: &Path, header: &Header, limit: u64) -> io::Result<Box<dyn Consumer>> {
-    let out = Limited { out: BufWriter::new(File::create(path)?), left: limit };
+    let out = Limited { out: BufWriter::with_capacity(BUFFER, File::create(path)?), left: limit };
     Ok(match Format::of(path) {
         Format::Recording => {
             Box::new(Recording { writer: Some(Writer::new(out, header)?), full: false })
@@ -95,8 +98,15 @@ impl Consumer for Recording {
         Ok(())
     }
 
-    fn wants_records(&self) -> bool {
-        false
+    fn wants(&self) -> Wants {
+        Wants::Bytes
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.writer {
+            Some(writer) if !self.full => writer.flush().inspect_err(|_| self.full = true),
+            _ => Ok(()),
+        }
     }
 
     fn finish(&mut self) -> io::Result<()> {

@@ -53,7 +53,7 @@ pub fn packet(line: &Line) -> Vec<u8> {
     out.extend(flags.to_le_bytes());
     let words = [Some(line.position), line.address, line.length, line.value];
     out.extend(words.iter().flat_map(|word| word.unwrap_or(0).to_le_bytes()));
-    for text in [&line.kind, &line.register] {
+    for text in [&*line.kind, &line.register] {
         let len = u8::try_from(text.len()).unwrap_or(u8::MAX);
         out.push(len);
         out.extend(&text.as_bytes()[..usize::from(len)]);

@@ -1,23 +1,31 @@
 //! From the device's thread to files and monitors, without ever stopping the device.
 //!
-//! The device's thread appends to a buffer; another thread takes the whole buffer now and then and
-//! hands it to the [`Consumer`]s. If they cannot keep up the buffer is full, and records are lost,
-//! counted, and noted where they are missing.
+//! The device's thread appends to a block of memory, which it has for itself during a call. Another
+//! thread looks now and then for full blocks, or takes one that is not, shows them to the
+//! [`Consumer`]s, and gives them back. If it cannot keep up, records are lost, counted, and noted
+//! where they are missing.
 
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::block::{self, Block};
 use crate::record::Record;
-use crate::recorder::Sink;
 
-/// How long records may lie before they are looked at.
-const PERIOD: Duration = Duration::from_millis(100);
-/// Bytes that wake the consumers earlier.
-const WAKE_BYTES: usize = 1 << 20;
+/// How long records may lie before they are looked at: while there are many, and after there were
+/// none. The device wakes nobody, as that costs it microseconds.
+const SHORTEST_NAP: Duration = Duration::from_millis(1);
+const LONGEST_NAP: Duration = Duration::from_millis(100);
+/// Only if so many bytes wait the device wakes the consumers.
+const WAKE_BYTES: usize = 4 << 20;
 /// Most bytes that wait.
 pub const MAX_WAITING_BYTES: usize = 64 << 20;
+/// Bytes of records that are kept at once.
+const CHUNK: usize = 64 << 10;
+/// Empty blocks that are kept, and of which there shall be.
+const SPARE: std::ops::RangeInclusive<usize> = 2..=16;
 
 /// Where a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,10 +36,18 @@ pub struct Place {
     pub at: u64,
 }
 
+/// What a [`Consumer`] is to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wants {
+    /// Each record.
+    Records,
+    /// Bytes, as [`Record::encode`] makes them.
+    Bytes,
+}
+
 /// Something that is shown every record, in order.
 pub trait Consumer: Send {
-    /// Takes records as bytes, before [`record`](Self::record) is called for each. For those that
-    /// keep them.
+    /// Takes bytes of records in a row, for those that keep them. A record may come in pieces.
     ///
     /// # Errors
     /// Whatever went wrong; the consumer is not called again.
@@ -46,9 +62,9 @@ pub trait Consumer: Send {
     /// Whatever went wrong; the consumer is not called again.
     fn record(&mut self, place: Place, record: &Record<'_>) -> io::Result<()>;
 
-    /// Whether [`record`](Self::record) does anything.
-    fn wants_records(&self) -> bool {
-        true
+    /// What it is to be shown.
+    fn wants(&self) -> Wants {
+        Wants::Records
     }
 
     /// Everything so far has been shown; more may come later.
@@ -79,13 +95,21 @@ pub struct Summary {
     pub errors: Vec<io::Error>,
 }
 
+/// What the device appends to.
 #[derive(Debug, Default)]
-struct State {
-    buffer: Vec<u8>,
-    count: u64,
-    /// Lost since the last that was not, and since ever.
+pub(crate) struct Current {
+    pub(crate) block: Block,
+    /// Records and bytes lost since the last record that was not, and records since ever.
     lost: (u64, u64),
     dropped: u64,
+    closed: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Blocks for the consumers.
+    full: Vec<Block>,
+    spare: Vec<Block>,
     closed: bool,
     /// Flushes asked for, and done.
     asked: u64,
@@ -94,7 +118,15 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Shared {
+    /// Locked during each call. Nothing that is waited for here needs a call to end.
+    current: Mutex<Current>,
+    /// The device shall hand on its block after the call.
+    wanted: AtomicBool,
+    /// Bytes of full blocks.
+    waiting: AtomicUsize,
+    /// Locked for moments, after `current` if that is locked too.
     state: Mutex<State>,
+    /// The thread has something to do.
     wake: Condvar,
     done: Condvar,
 }
@@ -102,6 +134,27 @@ struct Shared {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The consumers get what there is.
+    fn hand_on(&self, current: &mut Current) {
+        self.wanted.store(false, Ordering::Relaxed);
+        current.block.drop_unfinished();
+        if current.block.len() == 0 {
+            return;
+        }
+        let waiting = self.waiting.fetch_add(current.block.len(), Ordering::Relaxed);
+        let mut state = self.lock();
+        let next = state.spare.pop().unwrap_or_else(Block::unused);
+        state.full.push(std::mem::replace(&mut current.block, next));
+        drop(state);
+        if waiting >= WAKE_BYTES {
+            self.wake.notify_one();
+        }
     }
 }
 
@@ -118,6 +171,8 @@ impl Pipe {
     /// There can be no more threads.
     pub fn start(consumers: Vec<Box<dyn Consumer>>) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
+        shared.current().block = Block::fresh();
+        shared.lock().spare = (0..*SPARE.start()).map(|_| Block::fresh()).collect();
         let of_thread = Arc::clone(&shared);
         let feeder = Feeder::new(consumers);
         let thread = std::thread::Builder::new()
@@ -128,11 +183,12 @@ impl Pipe {
 
     /// Where a [`Recorder`](crate::Recorder) puts what it records.
     #[must_use]
-    pub fn sink(&self) -> Box<dyn Sink> {
-        Box::new(PipeSink(Arc::clone(&self.shared)))
+    pub fn sink(&self) -> Sink {
+        Sink(Arc::clone(&self.shared))
     }
 
-    /// Waits until the consumers have seen what was recorded by now.
+    /// Waits until the consumers have seen what was recorded by now, which includes the call that
+    /// goes on.
     pub fn flush(&self) {
         let mut state = self.shared.lock();
         state.asked += 1;
@@ -168,38 +224,63 @@ impl Drop for Pipe {
 }
 
 /// The device's end.
-struct PipeSink(Arc<Shared>);
+pub struct Sink(Arc<Shared>);
 
-impl Sink for PipeSink {
-    fn push(&mut self, records: [&[u8]; 2], count: u64) {
-        let len: usize = records.iter().map(|part| part.len()).sum();
-        let mut state = self.0.lock();
-        if state.closed {
-            return;
+impl Sink {
+    /// A call begins.
+    pub(crate) fn begin(&self) -> MutexGuard<'_, Current> {
+        let mut current = self.0.current();
+        current.block.begin();
+        current
+    }
+
+    /// The call ended: its group is finished ([`Block::finish`]) if there is room for it.
+    pub(crate) fn end(&self, current: &mut Current, rest: impl FnOnce(&mut Vec<u8>) -> u64) {
+        let (records, bytes) = current.lost;
+        let noted = u64::from(records > 0);
+        let count = current.block.finish(|into| {
+            // Says where records are missing.
+            if noted > 0 {
+                Record::Dropped { records, bytes }.encode(into);
+            }
+            noted + rest(into)
+        });
+        let waiting = self.0.waiting.load(Ordering::Relaxed) + current.block.len();
+        if current.closed {
+            current.block.undo(count);
+        } else if waiting > MAX_WAITING_BYTES {
+            let len = current.block.undo(count) as u64;
+            current.lost = (records + count - noted, bytes + len);
+            current.dropped += count - noted;
+        } else if noted > 0 {
+            current.lost = (0, 0);
         }
-        if state.buffer.len() + len > MAX_WAITING_BYTES {
-            state.lost.0 += count;
-            state.lost.1 += len as u64;
-            state.dropped += count;
-            return;
-        }
-        state.note_lost();
-        let before = state.buffer.len();
-        records.iter().for_each(|part| state.buffer.extend_from_slice(part));
-        state.count += count;
-        if before < WAKE_BYTES && state.buffer.len() >= WAKE_BYTES {
-            self.0.wake.notify_one();
+        self.settle(current);
+    }
+
+    /// The call ended, and is not recorded.
+    pub(crate) fn forget(&self, current: &mut Current) {
+        current.block.undo(0);
+        self.settle(current);
+    }
+
+    fn settle(&self, current: &mut Current) {
+        if current.block.len() >= block::FULL || self.0.wanted.load(Ordering::Relaxed) {
+            self.0.hand_on(current);
         }
     }
 }
 
-impl State {
-    /// Says where records are missing.
+impl Current {
+    /// The last group, if records are missing at the end.
     fn note_lost(&mut self) {
         if self.lost.0 > 0 {
             let (records, bytes) = std::mem::take(&mut self.lost);
-            Record::Dropped { records, bytes }.encode(&mut self.buffer);
-            self.count += 1;
+            self.block.begin();
+            self.block.finish(|into| {
+                Record::Dropped { records, bytes }.encode(into);
+                1
+            });
         }
     }
 }
@@ -209,36 +290,50 @@ struct Feeder {
     consumers: Vec<Option<Box<dyn Consumer>>>,
     place: Place,
     summary: Summary,
+    /// Memory for records that are kept.
+    bytes: Vec<u8>,
 }
 
 impl Feeder {
     fn new(consumers: Vec<Box<dyn Consumer>>) -> Self {
         let consumers = consumers.into_iter().map(Some).collect();
-        Self { consumers, place: Place::default(), summary: Summary::default() }
+        let (place, summary) = (Place::default(), Summary::default());
+        Self { consumers, place, summary, bytes: Vec::new() }
     }
 
     fn run(mut self, shared: &Shared) -> Summary {
-        let mut batch = Vec::new();
+        let mut nap = LONGEST_NAP;
         loop {
-            let mut state = shared.lock();
-            let waiting = |state: &mut State| {
-                state.buffer.len() < WAKE_BYTES && !state.closed && state.asked == state.flushed
+            let bored = |state: &mut State| {
+                let few = shared.waiting.load(Ordering::Relaxed) < WAKE_BYTES;
+                few && !state.closed && state.asked == state.flushed
             };
-            (state, _) = shared
-                .wake
-                .wait_timeout_while(state, PERIOD, waiting)
-                .unwrap_or_else(PoisonError::into_inner);
-            let (closed, asked) = (state.closed, state.asked);
-            if closed {
-                state.note_lost();
-            }
-            batch.clear();
-            std::mem::swap(&mut batch, &mut state.buffer);
-            self.summary.records += std::mem::take(&mut state.count);
-            self.summary.dropped = state.dropped;
+            let waited = shared.wake.wait_timeout_while(shared.lock(), nap, bored);
+            let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            let (closed, asked, flushed) = (state.closed, state.asked, state.flushed);
             drop(state);
-            self.feed(&batch);
-            batch.shrink_to(2 * WAKE_BYTES);
+            let current = if closed || asked != flushed {
+                Some(shared.current())
+            } else {
+                match shared.current.try_lock() {
+                    Ok(current) => Some(current),
+                    Err(TryLockError::Poisoned(current)) => Some(current.into_inner()),
+                    Err(TryLockError::WouldBlock) => None,
+                }
+            };
+            if let Some(mut current) = current {
+                if closed {
+                    current.block.drop_unfinished();
+                    current.note_lost();
+                    current.closed = true;
+                }
+                shared.hand_on(&mut current);
+                self.summary.dropped = current.dropped;
+            } else {
+                shared.wanted.store(true, Ordering::Relaxed);
+            }
+            let some = self.turn(shared);
+            nap = if some { SHORTEST_NAP } else { LONGEST_NAP.min(2 * nap) };
             shared.lock().flushed = asked;
             shared.done.notify_all();
             if closed {
@@ -248,7 +343,35 @@ impl Feeder {
         }
     }
 
-    /// Calls all consumers; one that fails is not called again.
+    /// Shows the consumers all blocks that are full. `false` if there was none.
+    fn turn(&mut self, shared: &Shared) -> bool {
+        let mut state = shared.lock();
+        let batch = std::mem::take(&mut state.full);
+        shared.waiting.store(0, Ordering::Relaxed);
+        let few = SPARE.start().saturating_sub(state.spare.len());
+        drop(state);
+        // Made here, as the first access of memory costs much.
+        for _ in 0..few {
+            let fresh = Block::fresh();
+            shared.lock().spare.push(fresh);
+        }
+        let some = !batch.is_empty();
+        for mut block in batch {
+            self.feed(&block);
+            if block.recycle() {
+                let mut state = shared.lock();
+                if state.spare.len() < *SPARE.end() {
+                    state.spare.push(block);
+                }
+            }
+        }
+        if some {
+            self.each(Consumer::flush);
+        }
+        some
+    }
+
+    /// Calls consumers; one that fails is not called again.
     fn each(&mut self, call: impl Fn(&mut (dyn Consumer + 'static)) -> io::Result<()>) {
         for slot in &mut self.consumers {
             let Some(consumer) = slot else { continue };
@@ -259,23 +382,43 @@ impl Feeder {
         }
     }
 
-    fn feed(&mut self, batch: &[u8]) {
-        if batch.is_empty() {
-            return;
-        }
-        self.each(|consumer| consumer.bytes(batch));
-        if self.consumers.iter().flatten().any(|consumer| consumer.wants_records()) {
-            let mut rest = batch;
-            // Whole records only: they were encoded here.
-            while let Ok((record, next)) = Record::decode(rest) {
-                rest = next;
+    fn want(&self, what: Wants) -> bool {
+        self.consumers.iter().flatten().any(|consumer| consumer.wants() == what)
+    }
+
+    fn feed(&mut self, block: &Block) {
+        self.summary.records += block.records();
+        if self.want(Wants::Records) {
+            block.each(|record| {
                 self.place.at = record.at().unwrap_or(self.place.at);
                 let place = self.place;
-                self.each(|consumer| consumer.record(place, &record));
+                self.each(|consumer| match consumer.wants() {
+                    Wants::Records => consumer.record(place, record),
+                    Wants::Bytes => Ok(()),
+                });
                 self.place.position += 1;
-            }
+            });
         }
-        self.each(Consumer::flush);
+        if self.want(Wants::Bytes) {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            block.each(|record| {
+                record.encode(&mut bytes);
+                if bytes.len() > CHUNK {
+                    self.keep(&mut bytes);
+                }
+            });
+            self.keep(&mut bytes);
+            self.bytes = bytes;
+        }
+    }
+
+    fn keep(&mut self, bytes: &mut Vec<u8>) {
+        self.each(|consumer| match consumer.wants() {
+            Wants::Bytes => consumer.bytes(bytes),
+            Wants::Records => Ok(()),
+        });
+        bytes.clear();
+        bytes.shrink_to(2 * CHUNK);
     }
 }
 
@@ -315,11 +458,11 @@ mod tests {
         let write = Record::ConfigWrite { at: 0, offset: 0, data: &data, error: None };
         // What is being consumed, what waits, and at least one too many.
         for _ in 0..200 {
-            recorder.note(&write);
+            recorder.note(0, &write);
         }
         go.send(()).unwrap();
         pipe.flush();
-        recorder.note(&Record::Attach { at: 1 });
+        recorder.note(1, &Record::Attach { at: 1 });
         let summary = pipe.finish();
         assert!(summary.dropped > 70, "{summary:?}");
         let seen = seen.lock().unwrap();
@@ -338,8 +481,8 @@ mod tests {
         }
         let pipe = Pipe::start(vec![Box::new(Broken)]).unwrap();
         let mut recorder = Recorder::new(pipe.sink());
-        recorder.note(&Record::Attach { at: 1 });
-        recorder.note(&Record::Detach { at: 2 });
+        recorder.note(1, &Record::Attach { at: 1 });
+        recorder.note(2, &Record::Detach { at: 2 });
         let errors = pipe.finish().errors;
         assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), ["full"]);
     }

@@ -6,9 +6,9 @@
 
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_64;
 use understudy_device::{AccessError, Bar, DmaFaultKind, JobId, Progress, ResetKind, Tap, Verdict};
 use understudy_pci::Irq;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// Bytes of a device's write to memory that are kept; of the rest there is a hash.
 pub const KEPT_OF_WRITE: usize = 64;
@@ -338,7 +338,13 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn dma_write(iova: u64, data: &'a [u8], fault: Option<DmaFaultKind>) -> Self {
         let kept = &data[..data.len().min(KEPT_OF_WRITE)];
-        Self::DmaWrite { iova, len: data.len() as u64, hash: xxh3_64(data), data: kept, fault }
+        Self::DmaWrite {
+            iova,
+            len: data.len() as u64,
+            hash: XxHash3_64::oneshot(data),
+            data: kept,
+            fault,
+        }
     }
 
     /// The same for a trace that is not for replay.

@@ -34,7 +34,7 @@ mod tests {
         let number = |value: Option<u64>| value.map_or(String::new(), |value| value.to_string());
         [
             line.position.to_string(),
-            line.kind.clone(),
+            line.kind.to_string(),
             line.register.clone(),
             number(line.queue.map(u64::from)),
             hex(line.address),
