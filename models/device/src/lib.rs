@@ -9,6 +9,7 @@
 //! - [`registers`]: register tables as data, checked at compile time, decoded once for all devices.
 //! - [`bus`]: DMA, interrupts, time, jobs and the tap points that faults hook.
 //! - [`model`]: the trait every device implements.
+//! - [`parameters`]: what users can choose, held to its ranges.
 //! - [`inspect`]: a model's state, named, for people and reports.
 //! - [`vocabulary`]: what faults and traces must know of a device's queues, as data.
 //!
@@ -20,6 +21,7 @@ pub mod bus;
 pub mod identity;
 pub mod inspect;
 pub mod model;
+pub mod parameters;
 pub mod registers;
 pub mod vocabulary;
 
@@ -30,6 +32,7 @@ pub use bus::{
 pub use identity::{Bar, BarKind, BarSpec, Capability, Identity, IdentityError, SharedArea};
 pub use inspect::{Counter, QueueState, RegisterState, State};
 pub use model::{AccessError, Around, DeviceModel, Progress, ResetKind, with_identity};
+pub use parameters::{ParameterCheck, ParameterError};
 pub use registers::{
     Access, Decoder, OutOfBlock, Register, RegisterBlock, RegisterFile, RegisterOps, RegisterRef,
     Width,

@@ -1,12 +1,14 @@
-//! The function: parameters, registers, power states, boot.
+//! The function: power states, boot, channels.
 //!
+//! - `access`: what reads and writes of registers do.
 //! - `inspect`: what it shows of itself.
 
+mod access;
 mod inspect;
 
 use understudy_device::{
-    AccessError, Bar, BarKind, BarSpec, Bus, Capability, Decoder, DeviceModel, FinishedJob,
-    Identity, Progress, RegisterFile, RegisterOps, RegisterRef, ResetKind, State, Vector,
+    AccessError, Bar, Bus, Decoder, DeviceModel, FinishedJob, Identity, ParameterError, Progress,
+    RegisterFile, ResetKind, State, Vector,
 };
 
 use crate::boot::{Loader, SAHARA_FROM_HOST, TIMESYNC_FROM_HOST, is_time};
@@ -15,11 +17,13 @@ use crate::control::Control;
 use crate::layout::kind;
 use crate::message::number;
 use crate::mhi::{CHANNELS as MHI_CHANNELS, Message, Mhi, is_boot_channel, raise};
+use crate::parameters::{Boot, Parameters, identity};
 use crate::registers::{
-    BRIDGE, BRIDGE_BAR, BRIDGE_OFFSET, BRIDGE_STRIDE, BridgeRegister, CHANNELS, CONTROL_RESET, MHI,
-    MHI_BAR, MhiRegister, SPARE_BAR, STATE_SHIFT, STATUS_READY, STATUS_SYSERR, WAKE_DOORBELL,
+    BRIDGE, BRIDGE_BAR, CHANNELS, MHI, MHI_BAR, MhiRegister, STATE_SHIFT, STATUS_READY,
+    STATUS_SYSERR,
 };
 use crate::workload::Finished;
+use access::{BridgeAccess, bridge_channel};
 
 /// Channels of the runtime firmware.
 const LOOPBACK_FROM_HOST: u8 = 0;
@@ -46,53 +50,6 @@ const IMAGE_ERROR: u32 = 3 << 30;
 /// Why an image was not taken: its size, its memory.
 const ERROR_SIZE: u64 = 1;
 const ERROR_MEMORY: u64 = 2;
-
-/// What the device does first.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-#[schemars(inline)]
-pub enum Boot {
-    /// The primary boot loader waits for firmware, as on a card.
-    Pbl,
-    /// The runtime firmware is there: no firmware files are needed.
-    Amss,
-}
-
-/// What a user can choose.
-#[derive(
-    Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
-)]
-#[serde(default, deny_unknown_fields)]
-pub struct Parameters {
-    /// Where the device starts.
-    pub boot: Boot,
-    /// Messages of the control channel carry CRCs.
-    pub crc: bool,
-    /// Megabytes of device memory, 16 to 32768.
-    pub memory_mb: u32,
-    /// The device crashes once (SYS_ERR) after so many runs of networks; 0 for never.
-    pub crash_after: u64,
-}
-
-impl Default for Parameters {
-    fn default() -> Self {
-        Self { boot: Boot::Pbl, crc: true, memory_mb: 2048, crash_after: 0 }
-    }
-}
-
-/// A parameter out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name} is {value}, which is not {range}")]
-pub struct ParameterError {
-    /// Name of the parameter.
-    pub name: &'static str,
-    /// Its value.
-    pub value: u64,
-    /// What it may be.
-    pub range: &'static str,
-}
 
 /// Execution environment (`enum mhi_ee_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,10 +137,7 @@ impl Qaic {
     /// [`ParameterError`].
     pub fn new(parameters: Parameters) -> Result<Self, ParameterError> {
         let memory = parameters.memory_mb;
-        if !(16..=32768).contains(&memory) {
-            let (name, value, range) = ("memory_mb", u64::from(memory), "16 to 32768");
-            return Err(ParameterError { name, value, range });
-        }
+        ParameterError::check([("memory_mb", memory.into(), 16..=32768, "16 to 32768")])?;
         let mut it = Self {
             identity: identity(),
             file: RegisterFile::new(&MHI),
@@ -241,19 +195,6 @@ impl Qaic {
         let bits = [(self.ready, STATUS_READY), (error, STATUS_SYSERR)];
         let flags = bits.iter().filter(|(on, _)| *on).map(|(_, bit)| bit).sum::<u32>();
         flags | (self.state as u32) << STATE_SHIFT
-    }
-
-    fn mhi_register(&self, bus: Option<&dyn Bus>, at: RegisterRef<MhiRegister>) -> u64 {
-        match at.id {
-            MhiRegister::Status => self.status().into(),
-            MhiRegister::Environment => self.environment as u64,
-            // 19.2 MHz.
-            MhiRegister::Timer => bus.map_or(0, |bus| {
-                let ticks = u128::from(bus.now().0) * 192 / 10_000;
-                u64::try_from(ticks).unwrap_or(u64::MAX)
-            }),
-            _ => self.file.get(at),
-        }
     }
 
     /// An interrupt of the boot interface.
@@ -487,17 +428,6 @@ impl Qaic {
             self.report_restart(channel, event << 1);
         }
     }
-
-    fn bridge_register(&self, channel: u16, id: BridgeRegister) -> u32 {
-        let found = self.channels.get(usize::from(channel)).and_then(Option::as_ref);
-        let Some(rings) = found.map(|channel| channel.rings()) else { return 0 };
-        match id {
-            BridgeRegister::RequestHead => rings.request_head,
-            BridgeRegister::RequestTail => rings.request_tail,
-            BridgeRegister::ResponseHead => rings.response_head,
-            BridgeRegister::ResponseTail => rings.response_tail,
-        }
-    }
 }
 
 fn read_image(bus: &mut dyn Bus, address: u64, size: u32) -> Result<(), ()> {
@@ -511,107 +441,6 @@ fn read_image(bus: &mut dyn Bus, address: u64, size: u32) -> Result<(), ()> {
         done += step;
     }
     Ok(())
-}
-
-fn identity() -> Identity {
-    let bar = |bar, size| BarSpec {
-        bar,
-        kind: BarKind::Memory64,
-        prefetchable: false,
-        size,
-        shared: Vec::new(),
-    };
-    Identity {
-        name: "qaic",
-        vendor_id: 0x17cb,
-        device_id: 0xa100,
-        subsystem_vendor_id: 0x17cb,
-        subsystem_id: 0xa100,
-        revision_id: 0x00,
-        // Processing accelerator.
-        class_code: 0x12_00_00,
-        interrupt_pin: 0,
-        bars: vec![bar(MHI_BAR, 0x1000), bar(BRIDGE_BAR, 0x20_0000), bar(SPARE_BAR, 0x1_0000)],
-        capabilities: vec![
-            Capability::PowerManagement,
-            Capability::Msi { vectors: 32, maskable: true },
-            Capability::Express { flr: false },
-        ],
-        unmapped_read: 0x00,
-    }
-}
-
-impl RegisterOps<MhiRegister> for Qaic {
-    fn load(&mut self, bus: &mut dyn Bus, at: RegisterRef<MhiRegister>) -> u64 {
-        self.mhi_register(Some(bus), at)
-    }
-
-    fn store(&mut self, _: &mut dyn Bus, at: RegisterRef<MhiRegister>, value: u64, mask: u64) {
-        // A doorbell of 64 bits is written as two halves; the lower one comes last and rings.
-        let rings = mask & 0xffff_ffff != 0;
-        let value = match at.id {
-            MhiRegister::CommandDoorbell
-            | MhiRegister::EventDoorbell
-            | MhiRegister::ChannelDoorbell => {
-                let new = self.file.get(at) & !mask | value & mask;
-                self.file.set(at, new);
-                new
-            }
-            _ => self.file.store(at, value, mask),
-        };
-        match at.id {
-            MhiRegister::CommandDoorbell if rings => self.mhi.ring_commands(value),
-            MhiRegister::EventDoorbell if rings => self.mhi.ring_events(at.index, value),
-            MhiRegister::ChannelDoorbell if rings && at.index == WAKE_DOORBELL => {
-                self.counters.wakes += 1;
-            }
-            MhiRegister::ChannelDoorbell if rings => self.mhi.ring_channel(at.index, value),
-            MhiRegister::ImageDoorbell => self.asked.image = true,
-            MhiRegister::SocReset => self.asked.soc_reset |= value & 1 != 0,
-            MhiRegister::Control => {
-                let value = u32::try_from(value).unwrap_or(0);
-                if value & CONTROL_RESET != 0 {
-                    return self.reset_mhi();
-                }
-                let [_, state, ..] = value.to_le_bytes();
-                let known = [PowerState::M0, PowerState::M2, PowerState::M3];
-                let mut known = known.into_iter().chain([PowerState::SystemError]);
-                self.asked.state = known.find(|it| *it as u8 == state);
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The registers of one channel of the bridge.
-struct BridgeAccess<'a> {
-    device: &'a mut Qaic,
-    channel: u16,
-}
-
-impl RegisterOps<BridgeRegister> for BridgeAccess<'_> {
-    fn load(&mut self, _: &mut dyn Bus, at: RegisterRef<BridgeRegister>) -> u64 {
-        self.device.bridge_register(self.channel, at.id).into()
-    }
-
-    fn store(&mut self, _: &mut dyn Bus, at: RegisterRef<BridgeRegister>, value: u64, mask: u64) {
-        let old = u64::from(self.device.bridge_register(self.channel, at.id));
-        let new = u32::try_from(old & !mask | value & mask).unwrap_or(0);
-        let channel = self.device.channels.get_mut(usize::from(self.channel));
-        let Some(Some(channel)) = channel else { return };
-        match at.id {
-            BridgeRegister::RequestTail => channel.set_request_tail(new),
-            BridgeRegister::ResponseHead => channel.set_response_head(new),
-            _ => {}
-        }
-    }
-}
-
-/// The channel of the bridge that an offset belongs to, and the offset in its registers.
-fn bridge_channel(offset: u64) -> Option<(u16, u64)> {
-    let offset = offset.checked_sub(BRIDGE_OFFSET)?;
-    let channel = u16::try_from(offset / u64::from(BRIDGE_STRIDE)).ok()?;
-    (channel < CHANNELS).then_some((channel, offset % u64::from(BRIDGE_STRIDE)))
 }
 
 impl DeviceModel for Qaic {

@@ -43,12 +43,14 @@ mod info;
 pub mod layout;
 pub mod message;
 mod mhi;
+pub mod parameters;
 pub mod registers;
 mod rings;
 pub mod workload;
 
 pub use control::refusal;
-pub use device::{Boot, ParameterError, Parameters, Qaic};
+pub use device::Qaic;
+pub use parameters::{Boot, Parameters};
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ mod execute;
 use std::collections::VecDeque;
 
 use understudy_device::{
-    AccessError, Bar, Bus, Decoder, DeviceModel, FinishedJob, Identity, JobId, Nanos, Progress,
-    QueueState, RegisterState, ResetKind, State, Vector,
+    AccessError, Bar, Bus, Decoder, DeviceModel, FinishedJob, Identity, JobId, Nanos,
+    ParameterError, Progress, QueueState, RegisterState, ResetKind, State, Vector,
 };
 use understudy_ring::{Next, Pump};
 
@@ -15,7 +15,7 @@ use crate::counters::{Counters, Work};
 use crate::interrupts::Interrupts;
 use crate::layout::{PUBLIC_KEY_REQUEST_LEN, REQUEST_LEN, Response};
 use crate::mailbox::{Facts, Mailbox};
-use crate::parameters::{ParameterError, Parameters, identity};
+use crate::parameters::{Parameters, identity};
 use crate::queue::{Completion, Pair, RingState};
 use crate::registers::{MISC, MISC_BAR, PAIRS, RINGS, RINGS_BAR, SOURCE_BUNDLE, SOURCE_MAILBOX};
 use crate::service::{compression as deflate, public_key, symmetric};

@@ -51,7 +51,7 @@ pub mod registers;
 mod service;
 
 pub use device::Qat;
-pub use parameters::{ParameterError, Parameters, Part};
+pub use parameters::{Parameters, Part};
 
 #[cfg(test)]
 mod tests;

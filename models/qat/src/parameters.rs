@@ -1,6 +1,6 @@
 //! What a user can choose, and what the function is as a PCI device.
 
-use understudy_device::{BarKind, BarSpec, Capability, Identity};
+use understudy_device::{BarKind, BarSpec, Capability, Identity, ParameterError};
 
 use crate::mailbox::LATEST_VERSION;
 use crate::registers::{BAR_SIZE, MISC_BAR, RINGS_BAR};
@@ -62,32 +62,14 @@ impl Default for Parameters {
     }
 }
 
-/// A parameter out of its range.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{name} is {value}, which is not {range}")]
-pub struct ParameterError {
-    /// Name of the parameter.
-    pub name: &'static str,
-    /// Its value.
-    pub value: u64,
-    /// What it may be.
-    pub range: &'static str,
-}
-
 impl Parameters {
     /// # Errors
     /// [`ParameterError`] for the first that is out of its range.
     pub(crate) fn check(&self) -> Result<(), ParameterError> {
-        let checks = [
+        ParameterError::check([
             ("mailbox_version", u64::from(self.mailbox_version), 1..=5, "1 to 5"),
             ("max_request", u64::from(self.max_request), 65536..=64 << 20, "65536 to 67108864"),
-        ];
-        for (name, value, allowed, range) in checks {
-            if !allowed.contains(&value) {
-                return Err(ParameterError { name, value, range });
-            }
-        }
-        Ok(())
+        ])
     }
 }
 

@@ -1,8 +1,8 @@
 //! The device: parameters, configuration, queues, counters.
 
 use understudy_device::{
-    AccessError, Bar, Bus, Counter, Decoder, FinishedJob, RegisterOps, RegisterRef, RegisterState,
-    ResetKind,
+    AccessError, Bar, Bus, Counter, Decoder, FinishedJob, ParameterError, RegisterOps, RegisterRef,
+    RegisterState, ResetKind,
 };
 use understudy_ring::Cursor;
 use understudy_virtio::feature as virtio_feature;
@@ -61,19 +61,12 @@ impl Default for Parameters {
     }
 }
 
-/// Parameters with which no device can be built.
+/// Why no device can be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParameterError {
-    /// A number out of its range.
-    #[error("{name} is {value}, which is not {range}")]
-    Range {
-        /// Name of the parameter.
-        name: &'static str,
-        /// Its value.
-        value: u64,
-        /// What it may be.
-        range: &'static str,
-    },
+pub enum SetupError {
+    /// A parameter is wrong.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
     /// The transport refused.
     #[error(transparent)]
     Transport(#[from] BuildError),
@@ -81,20 +74,17 @@ pub enum ParameterError {
 
 impl Parameters {
     fn check(&self) -> Result<(), ParameterError> {
-        let queue_size = u64::from(self.queue_size);
-        let checks = [
+        let (name, value) = ("queue_size", u64::from(self.queue_size));
+        let range = "a power of two from 2 to 32768";
+        if !value.is_power_of_two() {
+            return Err(ParameterError { name, value, range });
+        }
+        ParameterError::check([
             ("data_queues", u64::from(self.data_queues), 1..=64, "1 to 64"),
-            ("queue_size", queue_size, 2..=32768, "a power of two from 2 to 32768"),
+            (name, value, 2..=32768, range),
             ("max_sessions", u64::from(self.max_sessions), 1..=65536, "1 to 65536"),
             ("max_size", self.max_size, 4096..=256 << 20, "4096 to 268435456"),
-        ];
-        for (name, value, allowed, range) in checks {
-            let sized = name != "queue_size" || value.is_power_of_two();
-            if !allowed.contains(&value) || !sized {
-                return Err(ParameterError::Range { name, value, range });
-            }
-        }
-        Ok(())
+        ])
     }
 }
 
@@ -133,8 +123,8 @@ impl VirtioCrypto {
     /// The device as a PCI function, at power-on.
     ///
     /// # Errors
-    /// [`ParameterError`].
-    pub fn new(parameters: Parameters) -> Result<VirtioPci<Self>, ParameterError> {
+    /// [`SetupError`].
+    pub fn new(parameters: Parameters) -> Result<VirtioPci<Self>, SetupError> {
         parameters.check()?;
         let max_size = parameters.queue_size;
         let data = (0..parameters.data_queues).map(|index| format!("dataq {index}"));

@@ -43,7 +43,7 @@ pub mod registers;
 mod service;
 mod session;
 
-pub use device::{ParameterError, Parameters, VirtioCrypto};
+pub use device::{Parameters, SetupError, VirtioCrypto};
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! A device implements [`VirtioDevice`]: features, configuration, and what a request does. A
 //! request is two byte streams, readable and writable. [`VirtioPci`] makes a PCI function of it:
 //!
+//! - [`contract`]: what a device type brings.
 //! - [`layout`]: descriptors, feature and status bits.
 //! - [`registers`]: the common configuration (§4.1.4.3) and ISR as tables; where things lie.
 //! - [`queue`]: split (§2.7) and packed (§2.8) virtqueues with indirect descriptors, event
@@ -27,12 +28,14 @@
 //! - Writes of 0 to `queue_enable`, and to fields of enabled queues, are ignored (DPDK).
 #![forbid(unsafe_code)]
 
+pub mod contract;
 pub mod device;
 pub mod layout;
 pub mod queue;
 pub mod registers;
 
-pub use device::{Broken, BuildError, Description, Outcome, QueueSpec, VirtioDevice, VirtioPci};
+pub use contract::{Description, Outcome, QueueSpec, VirtioDevice};
+pub use device::{Broken, BuildError, VirtioPci};
 pub use layout::{feature, status};
 pub use queue::{QueueError, Request};
 

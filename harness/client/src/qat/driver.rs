@@ -1,15 +1,22 @@
-//! Registers, the mailbox, rings, and requests with their buffers.
+//! Registers and rings.
+//!
+//! - `mailbox`: messages to and from the physical function.
+//! - `calls`: requests with their buffers.
+
+mod calls;
+mod mailbox;
 
 use std::collections::BTreeMap;
 
 use understudy_device::Nanos;
 
-use super::memory::{Buffer, Memory};
-use super::message::{self, Buffers, Compression, Content, PublicKey, Symmetric};
 use super::{misc, ring};
 use crate::error::DriverError;
 use crate::pci::Function;
 use crate::platform::{Access, Activity, DmaBuffer, Interrupts, Platform};
+
+pub use calls::{CompressionCall, CompressionResult, SymmetricCall, SymmetricResult};
+pub use mailbox::Facts;
 
 const VENDOR: u16 = 0x8086;
 const DEVICES: [u16; 3] = [0x37c9, 0x19e3, 0x0443];
@@ -21,13 +28,6 @@ const EMPTY: [u8; 4] = [0x7f; 4];
 const RESPONSE_LEN: usize = 32;
 /// What Linux lets interrupts be held back for.
 const COALESCE_NANOS: u32 = 0x27ff;
-
-const IN_USE: u32 = 0x6ac2;
-const IN_USE_MASK: u32 = 0xfffe;
-const PENDING: u32 = 1;
-const SYSTEM: u32 = 2;
-/// Receivers clear the mark from this version of the protocol.
-const FAST_ACK: u8 = 3;
 
 /// How to use the device.
 #[derive(Debug, Clone, Copy)]
@@ -44,17 +44,6 @@ impl Default for Options {
     fn default() -> Self {
         Self { interrupts: false, piece: None, timeout_nanos: 10_000_000_000 }
     }
-}
-
-/// What the physical function tells at the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Facts {
-    /// Version of its protocol.
-    pub version: u8,
-    /// Capabilities; 0 if it is too old to tell.
-    pub capabilities: u32,
-    /// Services of rings; 0 if it is too old to tell.
-    pub ring_map: u16,
 }
 
 /// A response, in the fields that all services have.
@@ -99,74 +88,6 @@ impl Response {
         let at = if self.service() == 3 { 4 } else { 5 };
         i8::from_le_bytes([self.bytes[at]])
     }
-}
-
-/// A symmetric request with its data.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SymmetricCall<'a> {
-    /// Command.
-    pub command: u8,
-    /// Flags, without those for IV and digest placement that follow from the rest.
-    pub flags: u16,
-    /// The IV, 16 bytes at most.
-    pub iv: &'a [u8],
-    /// The source.
-    pub source: &'a [u8],
-    /// Bytes of destination; `None` for a request in place.
-    pub destination: Option<usize>,
-    /// First byte and length of what is ciphered.
-    pub cipher: (u32, u32),
-    /// First byte and length of what is hashed.
-    pub auth: (u32, u32),
-    /// Associated data, padded.
-    pub aad: &'a [u8],
-    /// A digest beside the buffers: what is there before.
-    pub digest: &'a [u8],
-    /// Extended protocol flags.
-    pub extended: u8,
-}
-
-/// What a symmetric request left behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SymmetricResult {
-    /// The response.
-    pub response: Response,
-    /// The destination.
-    pub data: Vec<u8>,
-    /// The digest beside the buffers.
-    pub digest: Vec<u8>,
-}
-
-/// A compression request with its data.
-#[derive(Debug, Clone, Copy)]
-pub struct CompressionCall<'a> {
-    /// Command.
-    pub command: u8,
-    /// The session has state, kept at this address.
-    pub state: Option<u64>,
-    /// Search depth.
-    pub depth: u32,
-    /// The source.
-    pub source: &'a [u8],
-    /// Bytes of destination.
-    pub room: usize,
-    /// Flags.
-    pub flags: u32,
-}
-
-/// What a compression request left behind.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CompressionResult {
-    /// The response.
-    pub response: Response,
-    /// Bytes taken.
-    pub consumed: u32,
-    /// What was produced.
-    pub data: Vec<u8>,
-    /// CRC-32 of the uncompressed data.
-    pub crc32: u32,
-    /// Adler-32 of the uncompressed data.
-    pub adler32: u32,
 }
 
 #[derive(Debug)]
@@ -254,153 +175,6 @@ impl<P: Platform> Driver<P> {
     }
 
     // The mailbox.
-
-    /// Reads the mailbox.
-    ///
-    /// # Errors
-    /// If the access fails.
-    pub fn mailbox(&mut self) -> Result<u32, DriverError> {
-        self.read(MISC, misc::MAILBOX)
-    }
-
-    fn wait_mailbox(
-        &mut self,
-        what: &'static str,
-        done: impl Fn(u32) -> bool,
-    ) -> Result<u32, DriverError> {
-        let deadline = self.deadline();
-        loop {
-            let value = self.mailbox()?;
-            if done(value) {
-                return Ok(value);
-            }
-            let quiet = self.platform.idle(deadline)? == Activity::Quiet;
-            if self.platform.now() >= deadline || quiet && !done(self.mailbox()?) {
-                return Err(DriverError::Timeout(what));
-            }
-        }
-    }
-
-    /// Sends a message and waits until it is acknowledged.
-    ///
-    /// # Errors
-    /// [`DriverError::Timeout`]; [`DriverError::NotKept`] if a notification was overwritten.
-    pub fn send(&mut self, kind: u32, data: u32, notification: bool) -> Result<(), DriverError> {
-        let free = |value: u32| value >> 16 & IN_USE_MASK != IN_USE;
-        self.wait_mailbox("the mailbox to be free", free)?;
-        let message = (SYSTEM | kind << 2 | data << 6) << 16 | IN_USE;
-        self.write(MISC, misc::MAILBOX, message | PENDING << 16)?;
-        let acknowledged = |value: u32| value & PENDING << 16 == 0;
-        let found = self.wait_mailbox("an acknowledgement", acknowledged)?;
-        if notification && found != message {
-            let (written, found) = (message.into(), found.into());
-            return Err(DriverError::NotKept { register: "PF2VF", written, found });
-        }
-        if found & IN_USE_MASK == IN_USE {
-            self.write(MISC, misc::MAILBOX, found & !IN_USE_MASK)?;
-        }
-        Ok(())
-    }
-
-    /// Waits for a message and acknowledges it: its kind and data.
-    ///
-    /// # Errors
-    /// [`DriverError::Timeout`].
-    pub fn receive(&mut self) -> Result<(u32, u32), DriverError> {
-        const RESTARTING: u32 = 1;
-        let value = self.wait_mailbox("a message", |value| value & PENDING != 0)?;
-        let (kind, data) = (value >> 2 & 0xf, value >> 6 & 0x3ff);
-        let mut left = value & !PENDING;
-        if self.version >= FAST_ACK && kind != RESTARTING {
-            left &= !(IN_USE_MASK << 16);
-        }
-        self.write(MISC, misc::MAILBOX, left)?;
-        Ok((kind, data))
-    }
-
-    /// Asks for the version of the protocol: it, and whether ours is compatible (1 to 3).
-    ///
-    /// # Errors
-    /// As [`send`](Self::send) and [`receive`](Self::receive).
-    pub fn ask_version(&mut self, ours: u8) -> Result<(u8, u32), DriverError> {
-        self.send(6, ours.into(), false)?;
-        let (kind, data) = self.receive()?;
-        if kind != 2 {
-            return Err(DriverError::Missing("answer to a version request"));
-        }
-        let [version, ..] = data.to_le_bytes();
-        Ok((version, data >> 8))
-    }
-
-    /// One byte of a block message, or its CRC: the kind of the answer and the byte.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send) and [`receive`](Self::receive).
-    pub fn ask_block(
-        &mut self,
-        block: u32,
-        byte: u32,
-        crc: bool,
-    ) -> Result<(u32, u8), DriverError> {
-        self.send(9, block | byte << 4 | u32::from(crc) << 9, false)?;
-        let (kind, data) = self.receive()?;
-        if kind != 3 {
-            return Err(DriverError::Missing("answer to a block request"));
-        }
-        let [value, ..] = (data >> 2).to_le_bytes();
-        Ok((data & 3, value))
-    }
-
-    /// A whole block message without its header, checked by its CRC.
-    ///
-    /// # Errors
-    /// As [`ask_block`](Self::ask_block).
-    pub fn block(&mut self, block: u32) -> Result<Vec<u8>, DriverError> {
-        let mut message = Vec::new();
-        let mut len = 2;
-        while message.len() < len {
-            let at = u32::try_from(message.len()).unwrap_or(u32::MAX);
-            let (kind, byte) = self.ask_block(block, at, false)?;
-            if kind != 0 {
-                return Err(DriverError::Missing("block message"));
-            }
-            message.push(byte);
-            if let [_, payload] = message.as_slice() {
-                len = 2 + usize::from(*payload);
-            }
-        }
-        let last = u32::try_from(len - 1).unwrap_or(u32::MAX);
-        match self.ask_block(block, last, true)? {
-            (1, crc) if crc == crc8(&message) => Ok(message.split_off(2)),
-            _ => Err(DriverError::Missing("right CRC for a block message")),
-        }
-    }
-
-    /// What Linux does to learn about its function and announce itself.
-    ///
-    /// # Errors
-    /// What the device did wrong.
-    pub fn introduce(&mut self) -> Result<Facts, DriverError> {
-        self.write(MISC, misc::VINTMSK, 0)?;
-        let (version, compatible) = self.ask_version(5)?;
-        if !matches!(compatible, 1 | 3) {
-            return Err(DriverError::Missing("a compatible mailbox protocol"));
-        }
-        self.version = version;
-        let word = |bytes: &[u8]| bytes.first_chunk().map_or(0, |word| u32::from_le_bytes(*word));
-        let capabilities = match version {
-            2.. => word(self.block(2)?.get(4..).unwrap_or_default()),
-            _ => 0,
-        };
-        let ring_map = match version {
-            4.. => self.block(3)?.first_chunk().map_or(0, |map| u16::from_le_bytes(*map)),
-            _ => 0,
-        };
-        self.send(3, 0, true)?;
-        Ok(Facts { version, capabilities, ring_map })
-    }
-
-    // Rings.
 
     fn set_ring(&mut self, index: u64, config: u32, base: u64) -> Result<(), DriverError> {
         self.write(RINGS, ring::CONFIG + index * 4, config)?;
@@ -602,185 +376,8 @@ impl<P: Platform> Driver<P> {
         self.next << 32 | !self.next & 0xffff_ffff
     }
 
-    // Requests with their buffers.
-
-    /// Executes a symmetric request on pair 2, whose rings must be open.
-    ///
-    /// # Errors
-    /// Out of memory, [`DriverError::StrayWrite`], or as [`run`](Self::run).
-    pub fn symmetric(
-        &mut self,
-        content: &Content,
-        call: &SymmetricCall<'_>,
-    ) -> Result<SymmetricResult, DriverError> {
-        let mut memory = Memory::default();
-        let result = self.symmetric_in(&mut memory, content, call);
-        memory.release(&mut self.platform);
-        result
-    }
-
-    fn symmetric_in(
-        &mut self,
-        memory: &mut Memory,
-        content: &Content,
-        call: &SymmetricCall<'_>,
-    ) -> Result<SymmetricResult, DriverError> {
-        let p = &mut self.platform;
-        let piece = self.options.piece;
-        let described = memory.copy(p, &content.bytes)?;
-        let source = memory.buffer(p, call.source, piece)?;
-        let destination = match call.destination {
-            Some(len) => memory.buffer(p, &vec![0xa5; len], piece)?,
-            None => source.clone(),
-        };
-        let aad = memory.copy(p, call.aad)?;
-        let digest = memory.copy(p, call.digest)?;
-        let mut iv = [0; 16];
-        iv.iter_mut().zip(call.iv).for_each(|(to, from)| *to = *from);
-        let opaque = self.opaque();
-        let request = Symmetric {
-            command: call.command,
-            flags: call.flags | message::flag::IV_INLINE,
-            content: described.iova,
-            content_len: content.bytes.len(),
-            control: content.control,
-            buffers: buffers(opaque, &source, &destination, piece),
-            cipher: call.cipher,
-            iv,
-            auth: call.auth,
-            aad: aad.iova,
-            aad_len: u8::try_from(call.aad.len()).unwrap_or(u8::MAX),
-            digest: digest.iova,
-            extended: call.extended,
-        };
-        let response = self.run(2, &request.encode())?;
-        memory.check(&mut self.platform)?;
-        let p = &mut self.platform;
-        let mut found = vec![0; call.digest.len()];
-        p.dma_read(digest.iova, &mut found)?;
-        Ok(SymmetricResult { response, data: destination.read(p)?, digest: found })
-    }
-
-    /// Executes a compression request on pair 6, whose rings must be open.
-    ///
-    /// # Errors
-    /// As [`symmetric`](Self::symmetric).
-    pub fn compression(
-        &mut self,
-        call: &CompressionCall<'_>,
-    ) -> Result<CompressionResult, DriverError> {
-        let mut memory = Memory::default();
-        let result = self.compression_in(&mut memory, call);
-        memory.release(&mut self.platform);
-        result
-    }
-
-    fn compression_in(
-        &mut self,
-        memory: &mut Memory,
-        call: &CompressionCall<'_>,
-    ) -> Result<CompressionResult, DriverError> {
-        let p = &mut self.platform;
-        let piece = self.options.piece;
-        let source = memory.buffer(p, call.source, piece)?;
-        let destination = memory.buffer(p, &vec![0xa5; call.room], piece)?;
-        let opaque = self.opaque();
-        let request = Compression {
-            command: call.command,
-            state: call.state,
-            depth: call.depth,
-            buffers: buffers(opaque, &source, &destination, piece),
-            len: u32::try_from(call.source.len()).unwrap_or(u32::MAX),
-            room: u32::try_from(call.room).unwrap_or(u32::MAX),
-            flags: call.flags,
-        };
-        let response = self.run(6, &request.encode())?;
-        memory.check(&mut self.platform)?;
-        let mut data = destination.read(&mut self.platform)?;
-        data.truncate(usize::try_from(response.word(20)).unwrap_or(usize::MAX));
-        Ok(CompressionResult {
-            response,
-            consumed: response.word(16),
-            data,
-            crc32: response.word(24),
-            adler32: response.word(28),
-        })
-    }
-
-    /// Executes a public-key request on pair 0, whose rings must be open: response and results.
-    ///
-    /// # Errors
-    /// As [`symmetric`](Self::symmetric).
-    pub fn public_key(
-        &mut self,
-        call: &PublicKey,
-    ) -> Result<(Response, Vec<Vec<u8>>), DriverError> {
-        let mut memory = Memory::default();
-        let result = self.public_key_in(&mut memory, call);
-        memory.release(&mut self.platform);
-        result
-    }
-
-    fn public_key_in(
-        &mut self,
-        memory: &mut Memory,
-        call: &PublicKey,
-    ) -> Result<(Response, Vec<Vec<u8>>), DriverError> {
-        let p = &mut self.platform;
-        let mut tables = [Vec::new(), Vec::new()];
-        let mut results = Vec::new();
-        for operand in &call.operands {
-            tables[0].extend(memory.copy(p, operand)?.iova.to_le_bytes());
-        }
-        for len in &call.results {
-            let result = memory.guarded(p, &vec![0xa5; *len])?;
-            tables[1].extend(result.iova.to_le_bytes());
-            results.push(result);
-        }
-        let [source, destination] = tables;
-        let (source, destination) = (memory.copy(p, &source)?, memory.copy(p, &destination)?);
-        let opaque = self.opaque();
-        let response = self.run(0, &call.encode(opaque, source.iova, destination.iova))?;
-        memory.check(&mut self.platform)?;
-        let mut found = Vec::new();
-        for result in results {
-            let mut bytes = vec![0; result.len];
-            self.platform.dma_read(result.iova, &mut bytes)?;
-            found.push(bytes);
-        }
-        Ok((response, found))
-    }
-
     /// Gives the platform back.
     pub fn into_platform(self) -> P {
         self.platform
     }
-}
-
-fn buffers(opaque: u64, source: &Buffer, destination: &Buffer, piece: Option<usize>) -> Buffers {
-    let len = |buffer: &Buffer| u32::try_from(buffer.len).unwrap_or(u32::MAX);
-    Buffers {
-        opaque,
-        source: source.address,
-        destination: destination.address,
-        source_len: if piece.is_some() { 0 } else { len(source) },
-        destination_len: if piece.is_some() { 0 } else { len(destination) },
-        lists: piece.is_some(),
-    }
-}
-
-/// The CRC of block messages, from its table-free definition.
-fn crc8(bytes: &[u8]) -> u8 {
-    let mut crc = 0xff;
-    for byte in bytes {
-        crc ^= byte;
-        for _ in 0..8 {
-            let carry = crc & 0x80 != 0;
-            crc <<= 1;
-            if carry {
-                crc ^= 0x97;
-            }
-        }
-    }
-    crc
 }
