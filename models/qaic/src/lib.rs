@@ -6,7 +6,8 @@
 //!
 //! - [`registers`]: MHI with its boot interface (BAR 0), the DMA bridge (BAR 2).
 //! - [`layout`]: what lies in guest memory. [`message`]: NNC messages.
-//! - [`device`]: parameters, power states, boot, counters.
+//! - [`parameters`]: what a user can choose, and what the function is as a PCI device.
+//! - [`device`]: power states, boot, counters.
 //! - `rings`, `mhi`: command, event and transfer rings; channels. `boot`: the second boot loader.
 //! - `control`: the service manager: loads, activations, users. `info`: what it tells of itself.
 //! - [`bridge`]: requests, semaphores, transfers, doorbells. [`workload`]: an active network.

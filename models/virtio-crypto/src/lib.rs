@@ -3,7 +3,8 @@
 //! - [`layout`]: requests, opcodes, status codes.
 //! - [`registers`]: the device configuration.
 //! - [`algorithms`]: which engines stand behind which of virtio's numbers; what is announced.
-//! - [`device`]: parameters, configuration, counters, status bytes.
+//! - [`parameters`]: what a user can choose.
+//! - [`device`]: configuration, counters, status bytes.
 //! - `control`, `session`: the control queue and the bounded table of sessions.
 //! - `queue`: data requests, in session and in stateless mode.
 //! - `service`: what CIPHER (alone or chained), HASH, MAC, AEAD and AKCIPHER do with byte streams.
@@ -38,12 +39,14 @@ pub mod algorithms;
 mod control;
 pub mod device;
 pub mod layout;
+pub mod parameters;
 mod queue;
 pub mod registers;
 mod service;
 mod session;
 
-pub use device::{Parameters, SetupError, VirtioCrypto};
+pub use device::VirtioCrypto;
+pub use parameters::{Parameters, SetupError};
 
 #[cfg(test)]
 mod tests;
