@@ -1,5 +1,5 @@
 #!/bin/bash -eu
-# Called in the image: $OUT is where targets and seed corpora go.
+# Called in the image: $OUT is where targets, their options and seed corpora go.
 cd "$SRC/understudy"
 cargo fuzz build --fuzz-dir harness/fuzz -O
 targets=harness/fuzz/target/x86_64-unknown-linux-gnu/release
@@ -10,5 +10,12 @@ for target in harness/fuzz/fuzz_targets/*.rs; do
     esac
     cp "$targets/$name" "$OUT/"
     corpus=fixtures/corpus/$name
-    [ -d "$corpus" ] && (cd "$corpus" && zip -qr "$OUT/${name}_seed_corpus.zip" .)
+    if [ -d "$corpus" ]; then
+        rm -f "$OUT/${name}_seed_corpus.zip"
+        (cd "$corpus" && zip -qr "$OUT/${name}_seed_corpus.zip" . -x '*.md')
+    fi
+    case $name in
+    # Programs are long, and changed as programs: docs/fuzzing.md.
+    driver_*) printf '[libfuzzer]\nmax_len = 16384\nlen_control = 0\n' > "$OUT/$name.options" ;;
+    esac
 done

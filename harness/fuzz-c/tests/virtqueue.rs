@@ -83,6 +83,39 @@ fn our_engine_finds_the_bug_and_replays_it() {
 const PROGRAM: &str = r#"{"acts": [{"nth": 2, "what": {"entry": {"flip": [1, 7]}}}], "calls": [[0, 0], [0, 0], [0, 0]], "honest": 63}"#;
 
 #[test]
+fn what_is_installed_builds_the_driver_from_its_pkg_config_file() {
+    if Command::new("pkg-config").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no pkg-config");
+        return;
+    }
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = folder.path().join("prefix");
+    let output = Command::new(here.join("install")).arg(&prefix).arg(library()).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let output = Command::new("pkg-config")
+        .args(["--cflags", "--libs", "understudy-fuzz"])
+        .env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let flags = String::from_utf8(output.stdout).unwrap();
+    let (source, program) = (here.join("examples/virtqueue.c"), folder.path().join("driver"));
+    let output = Command::new("cc")
+        .arg(source)
+        .args(flags.split_whitespace())
+        .arg("-o")
+        .arg(&program)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let mut fuzz = Command::new(&program);
+    fuzz.args(["fuzz", "--seed", "1", "--runs", "20", "--out"]).arg(folder.path().join("out"));
+    let output = fuzz.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+#[test]
 fn libfuzzer_and_asan_show_the_bug_in_its_place() {
     if Command::new("clang").arg("--version").output().is_err() {
         eprintln!("skipped: there is no clang");

@@ -1,6 +1,8 @@
 //! Bugs that are planted in a driver are found, made small, and seen again from their file.
 #![cfg(test)]
 
+use std::path::Path;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use understudy_fuzzing::engine::Engine;
@@ -150,4 +152,22 @@ fn findings_that_are_kept_can_be_read() {
     let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let findings: Vec<Finding> = files.map(|file| Finding::read(&file).unwrap()).collect();
     assert!(findings.len() >= 8 && findings.iter().all(|finding| finding.bytes > 0));
+}
+
+#[test]
+fn programs_to_start_from_are_programs_and_their_drivers_do_well() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/corpus");
+    for (folder, name) in [("driver_virtio_crypto", "virtio-crypto"), ("driver_qat", "qat")] {
+        let target = targets::find(name).unwrap();
+        let mut executor = Executor::new(target.as_ref()).unwrap();
+        let files =
+            std::fs::read_dir(corpus.join(folder)).unwrap().map(|file| file.unwrap().path());
+        let programs: Vec<_> = files.filter(|file| file.extension().unwrap() == "json").collect();
+        assert!(!programs.is_empty());
+        for file in programs {
+            let program: Program = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+            let outcome = executor.run(&program).unwrap();
+            assert_eq!(outcome.defect(), None, "{}", file.display());
+        }
+    }
 }
