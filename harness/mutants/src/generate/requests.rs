@@ -48,9 +48,8 @@ fn rings(words: &Vocabulary, add: Add<'_>) {
         for (verdict, word) in
             [(Verdict::Drop, "lost"), (Verdict::Duplicate, "doubled"), (Verdict::Reorder, "late")]
         {
-            for every in [1, 2, 7] {
+            for (every, which) in [(1, "all"), (2, "every second of"), (7, "every seventh of")] {
                 // Requests may be done in any order, and be done again where that is not seen.
-                let which = if every == 1 { "all".into() } else { format!("every {every}th of") };
                 add(
                     format!("ring/{name}/{word}-{every}"),
                     format!("{which} {name}: {word}"),
