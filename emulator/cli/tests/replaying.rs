@@ -6,6 +6,7 @@ mod common;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::fs::File;
     use std::path::Path;
 
@@ -63,16 +64,48 @@ mod tests {
             let serving = understudy.serve(&[device, "--socket", "device.sock", "--trace", "t"]);
             understudy.run(&["check", "--socket", "device.sock", "--only", checks]);
             assert_eq!(serving.stop(), 0, "{device}");
-            let same = understudy.run(&["replay", "t"]);
-            assert_eq!(same.code, 0, "{device}: {}{}", same.stdout, same.stderr);
-            assert!(same.stdout.contains("no divergence"), "{device}: {}", same.stdout);
-            let other = understudy.run(&["replay", "t", "--bug", bug]);
-            assert_eq!(other.code, 1, "{device}: {}{}", other.stdout, other.stderr);
-            let position = strike(&understudy.path("t"), device, bug);
-            let first = format!("{device}: the first divergence is at record {position}\n");
-            assert!(other.stdout.starts_with(&first), "{first}{}", other.stdout);
-            let recorded = other.stdout.lines().find(|line| line.contains("recorded")).unwrap();
-            assert!(recorded.contains(what), "{device}: {}", other.stdout);
+            plays_again_and_not_with_a_bug(&understudy, &understudy.path("t"), device, (bug, what));
         }
+    }
+
+    fn plays_again_and_not_with_a_bug(
+        understudy: &Understudy,
+        path: &Path,
+        device: &str,
+        (bug, what): (&str, &str),
+    ) {
+        let file = path.to_str().unwrap();
+        let same = understudy.run(&["replay", file]);
+        assert_eq!(same.code, 0, "{file}: {}{}", same.stdout, same.stderr);
+        assert!(same.stdout.contains("no divergence"), "{file}: {}", same.stdout);
+        let other = understudy.run(&["replay", file, "--bug", bug]);
+        assert_eq!(other.code, 1, "{file}: {}{}", other.stdout, other.stderr);
+        let position = strike(path, device, bug);
+        let first = format!("{device}: the first divergence is at record {position}\n");
+        assert!(other.stdout.starts_with(&first), "{file}: {first}{}", other.stdout);
+        let recorded = other.stdout.lines().find(|line| line.contains("recorded")).unwrap();
+        assert!(recorded.contains(what), "{file}: {}", other.stdout);
+    }
+
+    /// The same with guests and stock drivers, and the monitors have nothing to say of those.
+    /// Recordings come from `understudy guest DEVICE --trace FILE`; their folder is in
+    /// `UNDERSTUDY_RECORDINGS`.
+    #[test]
+    #[ignore = "needs recordings of guests"]
+    fn recordings_of_guests_play_again_and_not_with_a_bug_and_their_drivers_make_no_mistake() {
+        let folder = std::env::var_os("UNDERSTUDY_RECORDINGS").expect("UNDERSTUDY_RECORDINGS");
+        let mut devices = BTreeSet::new();
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let device = Reader::new(File::open(&path).unwrap()).unwrap().header().device.clone();
+            let session = SESSIONS.iter().find(|(name, ..)| *name == device).unwrap();
+            let (device, _, bug, what) = *session;
+            let understudy = Understudy::new();
+            plays_again_and_not_with_a_bug(&understudy, &path, device, (bug, what));
+            let watched = understudy.run(&["trace", "watch", path.to_str().unwrap()]);
+            assert_eq!(watched.code, 0, "{}: {}", path.display(), watched.stdout);
+            devices.insert(device);
+        }
+        assert_eq!(devices.len(), SESSIONS.len(), "{devices:?}");
     }
 }

@@ -2,12 +2,18 @@
 //! same driver without the mistake has no findings.
 
 #[cfg(test)]
+#[path = "common/driver.rs"]
+mod driver;
+
+#[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use understudy_device::{AccessError, Bar, DeviceModel, Progress, ResetKind, Tap, Verdict};
-    use understudy_pci::{CONFIG_REGION, Irq, PciFunction};
-    use understudy_trace::{Header, Place, Record, RegisterName, Watch};
+    use understudy_device::{AccessError, DeviceModel, ResetKind, Tap};
+    use understudy_pci::{Irq, PciFunction};
+    use understudy_trace::{Header, Record, RegisterName, Watch};
+
+    use crate::driver::Driver;
 
     const SOURCES: [&str; 3] = [
         include_str!("../src/monitor/pci.rs"),
@@ -15,92 +21,19 @@ mod tests {
         include_str!("../src/monitor/qat.rs"),
     ];
 
-    /// A driver, as its trace shows it.
-    struct Driver {
-        header: Header,
-        watch: Watch,
-        position: u64,
+    fn new(device: &str) -> Driver {
+        let model: Box<dyn DeviceModel> = if device == "qat" {
+            Box::new(understudy_qat::Qat::new(understudy_qat::Parameters::default()).unwrap())
+        } else {
+            let parameters = understudy_virtio_crypto::Parameters::default();
+            Box::new(understudy_virtio_crypto::VirtioCrypto::new(parameters).unwrap())
+        };
+        let function = PciFunction::new(model).unwrap();
+        let registers = RegisterName::all(function.identity(), &function.inspect());
+        Driver::new(Header { device: device.to_owned(), registers, ..Header::default() })
     }
 
     impl Driver {
-        fn new(device: &str) -> Self {
-            let model: Box<dyn DeviceModel> = if device == "qat" {
-                Box::new(understudy_qat::Qat::new(understudy_qat::Parameters::default()).unwrap())
-            } else {
-                let parameters = understudy_virtio_crypto::Parameters::default();
-                Box::new(understudy_virtio_crypto::VirtioCrypto::new(parameters).unwrap())
-            };
-            let function = PciFunction::new(model).unwrap();
-            let registers = RegisterName::all(function.identity(), &function.inspect());
-            let header = Header { device: device.to_owned(), registers, ..Header::default() };
-            let watch = Watch::new(&header);
-            Self { header, watch, position: 0 }
-        }
-
-        fn record(&mut self, record: &Record<'_>) {
-            self.position += 1;
-            self.watch.record(Place { position: self.position, at: self.position }, record);
-        }
-
-        fn register(&self, name: &str) -> RegisterName {
-            let found = self.header.registers.iter().find(|register| register.name == name);
-            found.unwrap_or_else(|| panic!("no register {name}")).clone()
-        }
-
-        fn write(&mut self, name: &str, value: u64) {
-            let RegisterName { bar, offset, width, .. } = self.register(name);
-            let bytes = value.to_le_bytes();
-            let data = &bytes[..usize::from(width)];
-            if bar == CONFIG_REGION.0 {
-                self.record(&Record::ConfigWrite { at: 0, offset, data, error: None });
-            } else {
-                self.record(&Record::BarWrite { at: 0, bar: Bar(bar), offset, data, error: None });
-            }
-        }
-
-        fn read(&mut self, name: &str, value: u64) {
-            let RegisterName { bar, offset, width, .. } = self.register(name);
-            let data = &value.to_le_bytes()[..usize::from(width)];
-            self.record(&Record::BarRead { at: 0, bar: Bar(bar), offset, data, error: None });
-        }
-
-        fn fails(&mut self, error: AccessError) {
-            let (bar, data) = (Bar(0), &[0; 4]);
-            self.record(&Record::BarWrite { at: 0, bar, offset: 0, data, error: Some(error) });
-        }
-
-        fn device_reads(&mut self, iova: u64, data: &[u8]) {
-            let len = data.len() as u64;
-            self.record(&Record::DmaRead { iova, len, data, fault: None });
-        }
-
-        fn tap(&mut self, point: Tap, queue: u16, entry: &[u8]) {
-            let verdict = Verdict::Pass;
-            self.record(&Record::Tap { point, queue, entry, edited: None, verdict });
-        }
-
-        fn changes_entry(&mut self) {
-            self.record(&Record::EntryChanged { queue: 0, iova: 0x1000, was: &[0], is: &[1] });
-        }
-
-        fn unmaps(&mut self, iova: u64) {
-            self.record(&Record::DmaUnmap { at: 0, iova, size: 0x1000 });
-        }
-
-        fn interrupts(&mut self, irq: Irq, count: u32) {
-            for _ in 0..count {
-                self.record(&Record::Signal { irq, vector: 0, heard: true });
-                self.record(&Record::Poll { at: 0, budget: 1, progress: Progress::Idle });
-            }
-            // The place of the last interrupt.
-            self.position -= 1;
-        }
-
-        fn found(&self) -> Vec<(&'static str, u64)> {
-            let findings = self.watch.report().findings;
-            findings.iter().map(|finding| (finding.id, finding.position)).collect()
-        }
-
         // virtio 1.3 §3.1.1, as far as `until`.
 
         fn reset(&mut self) {
@@ -190,7 +123,7 @@ mod tests {
 
     /// A driver that makes no mistake: start, a request, its completion, an interrupt, reset.
     fn clean(device: &str) -> Driver {
-        let mut it = Driver::new(device);
+        let mut it = new(device);
         if device == "qat" {
             it.start_rings();
             it.qat_request(0x80);
@@ -400,7 +333,7 @@ mod tests {
         let mut wrong = Vec::new();
         for (device, mistakes) in rules {
             for (rule, make) in mistakes {
-                let mut driver = Driver::new(device);
+                let mut driver = new(device);
                 make(&mut driver);
                 let found = driver.found();
                 if found != [(*rule, driver.position)] {

@@ -295,4 +295,20 @@ mod tests {
         let rules: BTreeMap<_, _> = RULES.iter().map(|rule| (rule.id, rule.clause)).collect();
         assert_eq!(demands, rules);
     }
+
+    #[test]
+    fn registers_that_the_monitor_of_qaic_looks_for_are_the_models() {
+        let source = include_str!("../../../../harness/trace/src/monitor/qaic.rs");
+        let names = source.split('"').skip(1).step_by(2);
+        let names = names.filter(|name| name.starts_with("mhi.") || name.starts_with("dbc."));
+        let device = understudy_catalog::find("qaic").unwrap();
+        let model = device.build(device.default_parameters()).unwrap();
+        let function = understudy_pci::PciFunction::new(model).unwrap();
+        let registers =
+            understudy_trace::RegisterName::all(function.identity(), &function.inspect());
+        for name in names {
+            let is_there = registers.iter().any(|register| register.name.starts_with(name));
+            assert!(is_there, "{name}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! device fetched them, and when memory was unmapped. They are written from the specifications.
 
 mod pci;
+mod qaic;
 mod qat;
 pub(crate) mod rules;
 mod virtio;
@@ -66,6 +67,8 @@ pub(crate) fn all(device: &str) -> Vec<Box<dyn Monitor>> {
     let mut all: Vec<Box<dyn Monitor>> = vec![Box::<pci::Pci>::default()];
     if device == "qat" {
         all.push(Box::<qat::Qat>::default());
+    } else if device == "qaic" {
+        all.push(Box::<qaic::Qaic>::default());
     } else if device.starts_with("virtio-") {
         all.push(Box::<virtio::Virtio>::default());
     }

@@ -56,6 +56,30 @@ pub const RULES: &[Rule] = &[
     rule("qat/tail-before-enable", "adf_gen2_hw_csr_data.h"),
     rule("qat/rings-before-init", "adf_gen2_hw_csr_data.h"),
     rule("qat/tail-value", "adf_gen2_hw_csr_data.h"),
+    rule("qaic/reset-not-awaited", "mhi/common.h"),
+    rule("qaic/reserved-bits", "mhi/common.h"),
+    rule("qaic/state-asked-for", "mhi.rst"),
+    rule("qaic/m0-before-ready", "mhi.rst"),
+    rule("qaic/m0-before-contexts", "mhi.rst"),
+    rule("qaic/contexts-moved", "mhi.rst"),
+    rule("qaic/image-while-loading", "mhi/boot.c"),
+    rule("qaic/image-not-set", "mhi/boot.c"),
+    rule("qaic/image-outside-pbl", "mhi.rst"),
+    rule("qaic/doorbell-halves", "mhi/main.c"),
+    rule("qaic/channel-not-started", "mhi.rst"),
+    rule("qaic/doorbell-before-m0", "mhi.rst"),
+    rule("qaic/doorbell-outside-ring", "mhi.rst"),
+    rule("qaic/context", "mhi/common.h"),
+    rule("qaic/command-element", "mhi/common.h"),
+    rule("qaic/channel-order", "mhi.rst"),
+    rule("qaic/transfer-element", "mhi/common.h"),
+    rule("qaic/bridge-before-activation", "aic100.rst"),
+    rule("qaic/bridge-pointer", "aic100.rst"),
+    rule("qaic/response-head", "aic100.rst"),
+    rule("qaic/request", "qaic_data.c"),
+    rule("qaic/element-changed", "mhi.rst"),
+    rule("qaic/interrupt-ignored", "qaic_data.c"),
+    rule("qaic/unmapped-in-flight", "mhi.rst"),
 ];
 
 /// The rule of this name.
@@ -68,13 +92,17 @@ mod tests {
     use super::*;
 
     /// What the monitors are written as: a rule that no driver breaks in a test is in there too.
-    const MONITORS: &str =
-        concat!(include_str!("pci.rs"), include_str!("qat.rs"), include_str!("virtio.rs"));
+    const MONITORS: &str = concat!(
+        include_str!("pci.rs"),
+        include_str!("qaic.rs"),
+        include_str!("qat.rs"),
+        include_str!("virtio.rs")
+    );
 
     #[test]
     fn monitors_use_these_rules_and_no_others() {
         let quoted = MONITORS.split('"').skip(1).step_by(2);
-        let areas = ["pci/", "qat/", "virtio/"];
+        let areas = ["pci/", "qaic/", "qat/", "virtio/"];
         let mut used: Vec<&str> =
             quoted.filter(|text| areas.iter().any(|area| text.starts_with(area))).collect();
         used.sort_unstable();
