@@ -8,9 +8,9 @@ use crate::raw;
 use crate::record::Record;
 
 /// Bytes of a block that is full. The last group may reach beyond.
-pub(crate) const FULL: usize = 256 << 10;
+pub(crate) const FULL: usize = 1 << 20;
 /// Memory of a block that is made ahead, so that most groups fit.
-const CAPACITY: usize = FULL + (144 << 10);
+const CAPACITY: usize = FULL + (80 << 10);
 /// Before each group.
 const LENGTHS: usize = 16;
 

@@ -233,7 +233,7 @@ impl Host for Tee<'_, '_> {
         let fault = result.err().map(|fault| fault.kind);
         let len = into.len() as u64;
         let call = self.call.get_mut();
-        let kept = into.len().min(call.kept_of_read());
+        let kept = call.kept_of_read(into.len());
         let data = if fault.is_none() { &into[..kept] } else { &[] };
         call.look(&Record::DmaRead { iova, len, data, fault });
         result

@@ -19,13 +19,13 @@ use crate::record::Record;
 const SHORTEST_NAP: Duration = Duration::from_millis(1);
 const LONGEST_NAP: Duration = Duration::from_millis(100);
 /// Only if so many bytes wait the device wakes the consumers.
-const WAKE_BYTES: usize = 4 << 20;
+const WAKE_BYTES: usize = 2 << 20;
 /// Most bytes that wait.
 pub const MAX_WAITING_BYTES: usize = 64 << 20;
 /// Bytes of records that are kept at once.
 const CHUNK: usize = 64 << 10;
-/// Empty blocks that are kept, and of which there shall be.
-const SPARE: std::ops::RangeInclusive<usize> = 2..=16;
+/// Empty blocks that there shall be, and that are kept: few, so that they stay in the caches.
+const SPARE: std::ops::RangeInclusive<usize> = 2..=8;
 
 /// Where a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

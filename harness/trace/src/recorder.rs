@@ -12,11 +12,13 @@ use crate::record::Record;
 const MAX_CALL_BYTES: usize = 64 << 20;
 /// Bytes of a device's read of memory that are enough to decode it and to watch its driver.
 pub const SHOWN_OF_READ: usize = 512;
+/// Bytes of longer reads, which are payload: as much of them is shown.
+const SHOWN_OF_PAYLOAD: usize = 128;
 
 /// What happened during the call that goes on, besides its events.
 #[derive(Debug)]
 struct Step {
-    /// Bytes of each read of memory that are kept.
+    /// Bytes of the longest read of memory that is kept whole.
     kept_of_read: usize,
     count: u64,
     /// What the function read from the clock.
@@ -62,8 +64,8 @@ impl Recorder {
         Self { sink, step, idle: Idle::default(), last: 0 }
     }
 
-    /// Keeps only the first bytes of each of the device's reads of memory, as
-    /// [`SHOWN_OF_READ`], and no hashes of its writes. Such a trace cannot be replayed.
+    /// Keeps only the device's reads of at most so many bytes of memory, as [`SHOWN_OF_READ`], the
+    /// first 128 bytes of longer ones, and no hashes of its writes. Such a trace cannot be replayed.
     #[must_use]
     pub fn keep_of_reads(mut self, bytes: usize) -> Self {
         self.step.kept_of_read = bytes;
@@ -109,9 +111,9 @@ pub(crate) struct Call<'r> {
 }
 
 impl Call<'_> {
-    /// Bytes of each read of memory that are kept.
-    pub(crate) fn kept_of_read(&self) -> usize {
-        self.step.kept_of_read
+    /// Bytes that are kept of a read of memory.
+    pub(crate) fn kept_of_read(&self, len: usize) -> usize {
+        if len <= self.step.kept_of_read { len } else { len.min(SHOWN_OF_PAYLOAD) }
     }
 
     /// Whether everything that a replay needs is kept.
