@@ -95,6 +95,8 @@ mod tests {
     const MONITORS: &str = concat!(
         include_str!("pci.rs"),
         include_str!("qaic.rs"),
+        include_str!("qaic/bridge.rs"),
+        include_str!("qaic/rings.rs"),
         include_str!("qat.rs"),
         include_str!("virtio.rs")
     );
