@@ -31,7 +31,7 @@ crate::checks::group!("qat/rings":
     [17, "Rings lie at any address of 64 bits", "Linux adf_gen2_hw_csr_data.h, WRITE_CSR_RING_BASE", high_addresses],
     [18, "After a reset of the function, rings are set up and work again", "Linux adf_aer.c, adf_dev_restore; PCI Express 4.0 §6.6.2", after_reset],
     [19, "Requests work by DMA messages too, without shared memory", "vfio-user, VFIO_USER_DMA_READ, VFIO_USER_DMA_WRITE", by_messages],
-    [20, "Where a null response says that it tells the firmware's version, it does, and any other says nothing of it", "DPDK icp_qat_fw.h, ICP_QAT_FW_COMN_NULL_VERSION_FLAG; qat_qp.c, qat_cq_get_fw_version", version],
+    [20, "A null response that is said to tell the firmware's version does, and no other is", "DPDK icp_qat_fw.h, ICP_QAT_FW_COMN_NULL_VERSION_FLAG; qat_qp.c, qat_cq_get_fw_version", version],
 );
 
 fn len_of(pair: u16) -> usize {

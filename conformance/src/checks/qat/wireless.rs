@@ -17,7 +17,7 @@ crate::checks::group!("qat/wireless":
     [4, "SNOW 3G UIA2: the document's test data", "Linux icp_qat_hw.h, ICP_QAT_HW_AUTH_ALGO_SNOW_3G_UIA2; 3GPP TS 35.217", |ctx| macs(ctx, &MACS[0])],
     [5, "ZUC EIA3: the document's test data", "Linux icp_qat_hw.h, ICP_QAT_HW_AUTH_ALGO_ZUC_3G_128_EIA3; 3GPP TS 35.223", |ctx| macs(ctx, &MACS[1])],
     [6, "KASUMI F9: the document's test data", "Linux icp_qat_hw.h, ICP_QAT_HW_AUTH_ALGO_KASUMI_F9; 3GPP TS 35.203", |ctx| macs(ctx, &MACS[2])],
-    [7, "Ciphers and MACs of different families in one request, by extended protocol flags", "DPDK qat_crypto_pmd_gen2.c, qat_sym_session_set_ext_hash_flags_gen2; icp_qat_fw_la.h, ICP_QAT_FW_AUTH_HDR_FLAG_ZUC_EIA3_BITPOS", mixed],
+    [7, "Ciphers and MACs of different families go together by extended flags", "DPDK qat_crypto_pmd_gen2.c, qat_sym_session_set_ext_hash_flags_gen2; icp_qat_fw_la.h, ICP_QAT_FW_AUTH_HDR_FLAG_ZUC_EIA3_BITPOS", mixed],
 );
 
 const KEY: &str = "2bd6459f82c5b300952c49104881ff48";
