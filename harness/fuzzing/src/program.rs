@@ -158,6 +158,11 @@ impl What {
     }
 
     /// The edit in it, if it has one.
+    pub(crate) fn edit(mut self) -> Option<Edit> {
+        self.edit_mut().copied()
+    }
+
+    /// The same, to be changed.
     pub(crate) fn edit_mut(&mut self) -> Option<&mut Edit> {
         match self {
             Self::Config(edit)

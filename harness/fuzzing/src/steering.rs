@@ -43,9 +43,8 @@ impl Steering {
                 times => start + u32::from(times).max(1),
             };
             let lane = &mut self.lanes[act.what.site() as usize];
-            let mut what = act.what;
-            lane.stale |= what.edit_mut().is_some_and(|edit| *edit == Edit::Stale);
-            lane.acts.push((start, end, what));
+            lane.stale |= act.what.edit() == Some(Edit::Stale);
+            lane.acts.push((start, end, act.what));
         }
         for lane in &mut self.lanes {
             // Stable: acts at the same step happen in the program's order.

@@ -178,7 +178,7 @@ impl World {
         let (len, before) = self.last[site as usize];
         let mut changed = false;
         self.steering.step(site, |what| {
-            if let Some(edit) = edit(*what) {
+            if let Some(edit) = what.edit() {
                 edit.apply(data, before.get(..len).unwrap_or(&[]));
                 changed = true;
             }
@@ -309,10 +309,6 @@ pub(crate) struct Turn {
     pub(crate) gone: bool,
 }
 
-fn edit(mut what: What) -> Option<Edit> {
-    what.edit_mut().copied()
-}
-
 /// The first bytes, for people.
 pub(crate) fn hex(data: &[u8]) -> String {
     let mut out: String = data.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
@@ -333,7 +329,7 @@ impl Host for World {
         self.steering.step(Site::DeviceRead, |what| match what {
             What::ReadFault => fault = true,
             other => {
-                if let Some(edit) = edit(*other) {
+                if let Some(edit) = other.edit() {
                     edit.apply(into, before.get(..len).unwrap_or(&[]));
                 }
             }
@@ -354,7 +350,7 @@ impl Host for World {
         self.steering.step(Site::DeviceWrite, |what| match what {
             What::WriteLost => lost = true,
             other => {
-                if let Some(edit) = edit(*other) {
+                if let Some(edit) = other.edit() {
                     if !changed {
                         copy.clear();
                         copy.extend_from_slice(from);
@@ -414,7 +410,7 @@ impl Host for World {
             What::EntryTwice => verdict = Verdict::Duplicate,
             What::EntryLater => verdict = Verdict::Reorder,
             other => {
-                if let Some(edit) = edit(*other) {
+                if let Some(edit) = other.edit() {
                     edit.apply(entry, before.get(..len).unwrap_or(&[]));
                 }
             }

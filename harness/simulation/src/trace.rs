@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
+use twox_hash::XxHash3_64;
 use understudy_device::{Bar, JobId, Nanos, Tap};
 use understudy_pci::Irq;
-use xxhash_rust::xxh3::Xxh3;
 
 /// One thing that a driver or a device could observe. The bytes that were moved are in the hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,7 +140,7 @@ pub enum Event {
 
 /// A run so far. Costs the same for a run of any length.
 pub struct Trace {
-    hash: Xxh3,
+    hash: XxHash3_64,
     events: u64,
     recent: VecDeque<(Nanos, Event)>,
 }
@@ -150,7 +150,7 @@ impl Trace {
     pub const RECENT: usize = 256;
 
     pub(crate) fn new() -> Self {
-        Self { hash: Xxh3::new(), events: 0, recent: VecDeque::with_capacity(Self::RECENT) }
+        Self { hash: XxHash3_64::new(), events: 0, recent: VecDeque::with_capacity(Self::RECENT) }
     }
 
     /// Adds an event and the bytes that it moved.
@@ -168,7 +168,7 @@ impl Trace {
     /// of the same build.
     #[must_use]
     pub fn hash(&self) -> u64 {
-        self.hash.digest()
+        self.hash.finish()
     }
 
     /// Events so far.

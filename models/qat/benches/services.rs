@@ -123,9 +123,8 @@ impl Bench {
         };
         bench.request = request.encode();
         bench.driver.submit(bench.pair, &bench.request)?;
-        let response = bench.driver.wait(bench.pair)?.bytes;
-        let produced = response.get(20..24).and_then(|bytes| bytes.first_chunk());
-        let mut output = vec![0; u32::from_le_bytes(*produced.unwrap_or(&[0; 4])) as usize];
+        let produced = bench.driver.wait(bench.pair)?.word(20);
+        let mut output = vec![0; produced as usize];
         bench.driver.platform.dma_read(to, &mut output)?;
         Ok((bench, output))
     }

@@ -57,8 +57,7 @@ fn version(ctx: &mut Context<'_>) -> Outcome {
     if response.flags() & TOLD == 0 {
         return Err(Stop::skip("the part does not tell its firmware's version"));
     }
-    let version = response.bytes.get(16..20).and_then(|bytes| bytes.first_chunk());
-    let version = u32::from_le_bytes(*version.unwrap_or(&[0; 4]));
+    let version = response.word(16);
     expect(version != 0, "a version other than 0", || version.to_string())?;
     let mut other = null(2, 128);
     // A service that there is not: an answer, but to no null request.

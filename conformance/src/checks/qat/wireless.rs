@@ -137,6 +137,17 @@ fn key(text: &str, modifier: Option<u8>) -> Result<Vec<u8>, Stop> {
     Ok(key)
 }
 
+impl Authenticated {
+    /// The second state of its descriptor.
+    fn state(&self) -> Result<Vec<u8>, Stop> {
+        let (at, len) = self.state;
+        let mut state = vec![0; len];
+        let place = state.iter_mut().skip(at);
+        place.zip(key(self.key, self.modifier)?).for_each(|(to, from)| *to = from);
+        Ok(state)
+    }
+}
+
 fn ciphers(ctx: &mut Context<'_>, it: &Ciphered) -> Outcome {
     let mut driver = started(ctx)?;
     let content = Content::default().cipher(it.number, it.mode, false, &key(it.key, it.modifier)?);
@@ -167,9 +178,7 @@ fn ciphers(ctx: &mut Context<'_>, it: &Ciphered) -> Outcome {
 
 fn macs(ctx: &mut Context<'_>, it: &Authenticated) -> Outcome {
     let mut driver = started(ctx)?;
-    let (at, len) = it.state;
-    let mut state = vec![0; len];
-    state.iter_mut().skip(at).zip(key(it.key, it.modifier)?).for_each(|(to, from)| *to = from);
+    let state = it.state()?;
     let content = Content::default().auth(it.number, 1, 0, [&[0; 8], &state], 4);
     let (data, tag, iv) = (bytes(it.data)?, bytes(it.tag)?, bytes(it.iv)?);
     let call = |digest_flag, digest| SymmetricCall {
@@ -191,31 +200,18 @@ fn macs(ctx: &mut Context<'_>, it: &Authenticated) -> Outcome {
     expect_hex("the status for a wrong MAC", found, status::CRYPTO)
 }
 
-/// A cipher that a MAC of another family goes with: its number, mode and protocol flags.
-struct Mixed {
-    cipher: (u32, u32, u16),
-    mac: &'static Authenticated,
-    hash_flag: u8,
-}
-
 /// Each is what cipher and MAC are alone, one after the other.
 fn mixed(ctx: &mut Context<'_>) -> Outcome {
     let mut driver = started(ctx)?;
-    let [snow, zuc, _] = &MACS;
+    let [snow, zuc, _] = &CIPHERS;
+    let [snow, zuc] = [snow, zuc].map(|it| (it.number, it.mode, it.flags));
     let aes = (cipher::AES_128, mode::CTR, 0);
-    for Mixed { cipher: (number, mode, flags), mac, hash_flag } in [
-        Mixed { cipher: aes, mac: snow, hash_flag: hash_flag::SNOW_3G },
-        Mixed { cipher: aes, mac: zuc, hash_flag: hash_flag::ZUC },
-        Mixed {
-            cipher: (cipher::ZUC, mode::ECB, 1 << 12),
-            mac: snow,
-            hash_flag: hash_flag::SNOW_3G,
-        },
-        Mixed { cipher: (cipher::SNOW_3G, mode::ECB, 4 << 7), mac: zuc, hash_flag: hash_flag::ZUC },
-    ] {
-        let mut state = vec![0; mac.state.1];
-        let place = state.iter_mut().skip(mac.state.0);
-        place.zip(bytes(mac.key)?).for_each(|(to, from)| *to = from);
+    let [snow_mac, zuc_mac, _] = &MACS;
+    let [snow_mac, zuc_mac] = [(snow_mac, hash_flag::SNOW_3G), (zuc_mac, hash_flag::ZUC)];
+    for ((number, mode, flags), (mac, hash_flag)) in
+        [(aes, snow_mac), (aes, zuc_mac), (zuc, snow_mac), (snow, zuc_mac)]
+    {
+        let state = mac.state()?;
         let states: [&[u8]; 2] = [&[0; 8], &state];
         let ciphered = Content::default().cipher(number, mode, false, &bytes(KEY)?);
         let hashed = Content::default().auth(mac.number, 1, 0, states, 4);

@@ -298,8 +298,12 @@ mod tests {
 
     #[test]
     fn registers_that_the_monitor_of_qaic_looks_for_are_the_models() {
-        let source = include_str!("../../../../harness/trace/src/monitor/qaic.rs");
-        let names = source.split('"').skip(1).step_by(2);
+        let sources = concat!(
+            include_str!("../../../../harness/trace/src/monitor/qaic.rs"),
+            include_str!("../../../../harness/trace/src/monitor/qaic/bridge.rs"),
+            include_str!("../../../../harness/trace/src/monitor/qaic/rings.rs"),
+        );
+        let names = sources.split('"').skip(1).step_by(2);
         let names = names.filter(|name| name.starts_with("mhi.") || name.starts_with("dbc."));
         let device = understudy_catalog::find("qaic").unwrap();
         let model = device.build(device.default_parameters()).unwrap();

@@ -54,8 +54,11 @@ pub struct Response {
 }
 
 impl Response {
-    fn word(&self, at: usize) -> u32 {
-        self.bytes[at..].first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
+    /// The little-endian word at an offset; 0 beyond the end.
+    #[must_use]
+    pub fn word(&self, at: usize) -> u32 {
+        let word = self.bytes.get(at..).and_then(|rest| rest.first_chunk());
+        word.map_or(0, |bytes| u32::from_le_bytes(*bytes))
     }
 
     /// The request's opaque value.

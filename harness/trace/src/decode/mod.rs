@@ -58,6 +58,6 @@ impl Entries {
 }
 
 /// Little-endian number of `len` bytes at `at`, 0 where there are none.
-fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
+pub(crate) fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
     crate::line::little_endian(bytes.get(at..at + len).unwrap_or_default())
 }

@@ -12,7 +12,7 @@ use understudy_device::Tap;
 use understudy_pci::Irq;
 
 use super::{Monitor, Touch};
-use crate::line::little_endian;
+use crate::decode::number;
 use crate::names::index_of;
 use crate::pipe::Place;
 use crate::record::Record;
@@ -179,11 +179,6 @@ impl Monitor for Qaic {
             _ => {}
         }
     }
-}
-
-/// Little-endian number of `len` bytes at `at`, 0 where there are none.
-fn number(bytes: &[u8], at: usize, len: usize) -> u64 {
-    little_endian(bytes.get(at..at + len).unwrap_or_default())
 }
 
 impl Qaic {

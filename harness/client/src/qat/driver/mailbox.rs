@@ -168,8 +168,6 @@ impl<P: Platform> Driver<P> {
         self.send(3, 0, true)?;
         Ok(Facts { version, capabilities, ring_map })
     }
-
-    // Rings.
 }
 
 /// The CRC of block messages, from its table-free definition.

@@ -1,6 +1,7 @@
 //! The DMA bridge: activations, pointers, requests.
 
-use super::{MAX_IN_FLIGHT, Qaic, number};
+use super::{MAX_IN_FLIGHT, Qaic};
+use crate::decode::number;
 use crate::monitor::Touch;
 use crate::names::index_of;
 use crate::pipe::Place;

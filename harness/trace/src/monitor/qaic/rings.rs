@@ -2,7 +2,8 @@
 
 use understudy_device::Verdict;
 
-use super::{BRIDGES, CONTEXT_LEN, ELEMENT_LEN, MAX_IN_FLIGHT, Qaic, Ring, number};
+use super::{BRIDGES, CONTEXT_LEN, ELEMENT_LEN, MAX_IN_FLIGHT, Qaic, Ring};
+use crate::decode::number;
 use crate::pipe::Place;
 use crate::watch::Findings;
 
