@@ -87,12 +87,9 @@ mod tests {
         assert!(recorded.contains(what), "{file}: {}", other.stdout);
     }
 
-    /// The same with guests and stock drivers, and the monitors have nothing to say of those.
-    /// Recordings come from `understudy guest DEVICE --trace FILE`; their folder is in
-    /// `UNDERSTUDY_RECORDINGS`.
-    #[test]
-    #[ignore = "needs recordings of guests"]
-    fn recordings_of_guests_play_again_and_not_with_a_bug_and_their_drivers_make_no_mistake() {
+    /// Recordings of guests, with what is known of their devices, and a place to work. They come
+    /// from `understudy guest DEVICE --trace FILE`; their folder is in `UNDERSTUDY_RECORDINGS`.
+    fn of_guests(mut look: impl FnMut(&Understudy, &Path, &str, (&str, &str))) {
         let folder = std::env::var_os("UNDERSTUDY_RECORDINGS").expect("UNDERSTUDY_RECORDINGS");
         let mut devices = BTreeSet::new();
         for entry in std::fs::read_dir(folder).unwrap() {
@@ -100,12 +97,27 @@ mod tests {
             let device = Reader::new(File::open(&path).unwrap()).unwrap().header().device.clone();
             let session = SESSIONS.iter().find(|(name, ..)| *name == device).unwrap();
             let (device, _, bug, what) = *session;
-            let understudy = Understudy::new();
-            plays_again_and_not_with_a_bug(&understudy, &path, device, (bug, what));
-            let watched = understudy.run(&["trace", "watch", path.to_str().unwrap()]);
-            assert_eq!(watched.code, 0, "{}: {}", path.display(), watched.stdout);
+            look(&Understudy::new(), &path, device, (bug, what));
             devices.insert(device);
         }
         assert_eq!(devices.len(), SESSIONS.len(), "{devices:?}");
+    }
+
+    /// The same with guests and stock drivers.
+    #[test]
+    #[ignore = "needs recordings of guests"]
+    fn recordings_of_guests_play_again_and_not_with_a_bug_from_where_it_strikes_on() {
+        of_guests(plays_again_and_not_with_a_bug);
+    }
+
+    /// The monitors have nothing to say of those drivers. Linux's MHI makes a mistake now and then
+    /// after a crash (docs/findings.md), so this one is not in `ci/test`.
+    #[test]
+    #[ignore = "needs recordings of guests"]
+    fn drivers_of_guests_make_no_mistake() {
+        of_guests(|understudy, path, _, _| {
+            let watched = understudy.run(&["trace", "watch", path.to_str().unwrap()]);
+            assert_eq!(watched.code, 0, "{}: {}", path.display(), watched.stdout);
+        });
     }
 }
