@@ -127,6 +127,15 @@ impl Memory {
         Ok(())
     }
 
+    /// Memory that the device may read and write, in one mapping.
+    pub(crate) fn device_lend(&mut self, iova: u64, len: usize) -> Option<&mut [u8]> {
+        let at = self.mappings.partition_point(|mapping| mapping.end() <= iova);
+        let mapping = self.mappings.get_mut(at)?;
+        let here = part(mapping, iova, len).filter(|here| here.len() == len)?;
+        let may = mapping.permission == Permission::ReadWrite;
+        mapping.bytes.get_mut(here).filter(|_| may)
+    }
+
     fn store(&mut self, first: usize, iova: u64, from: &[u8]) {
         let mut at = iova;
         let mut rest = from;

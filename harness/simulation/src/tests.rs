@@ -7,7 +7,7 @@ use understudy_device::{
     AccessError, Bar, BarKind, BarSpec, Bus, Capability, DeviceModel, DmaFaultKind, FinishedJob,
     Identity, Job, JobId, Nanos, Progress, ResetKind, SharedArea, State, Tap, Vector, Verdict,
 };
-use understudy_pci::Irq;
+use understudy_pci::{Host, Irq};
 
 use crate::{DmaAccess, Hooks, Permission, Simulation, Step, StuckReason};
 
@@ -377,6 +377,40 @@ fn hooks_decide_about_entries_and_dma() {
     let n = driver.request();
     driver.sim.drain(100).unwrap();
     assert_eq!(driver.result(n), !n);
+}
+
+#[test]
+fn memory_that_is_lent_is_recorded_as_if_copied() {
+    struct Allow;
+    impl Hooks for Allow {}
+    let host = || {
+        let mut sim = Driver::new(3).sim;
+        for (iova, permission) in
+            [(0x10_0000, Permission::ReadWrite), (0x11_0000, Permission::Read)]
+        {
+            sim.memory().map(iova, 0x1000, permission).unwrap();
+        }
+        sim
+    };
+    let (mut lent, mut copied) = (host(), host());
+    for (iova, change) in [(0x10_0000, true), (0x10_0ff0, false), (0x10_0000, true)] {
+        assert!(lent.host_mut().dma_lend(iova, 16, &mut |data| {
+            data.iter_mut().for_each(|byte| *byte ^= u8::from(change));
+            change
+        }));
+        let mut data = [0; 16];
+        copied.host_mut().dma_read(iova, &mut data).unwrap();
+        if change {
+            data.iter_mut().for_each(|byte| *byte ^= 1);
+            copied.host_mut().dma_write(iova, &data).unwrap();
+        }
+    }
+    assert_eq!(lent.trace().hash(), copied.trace().hash());
+    let mut refuses = |iova, len| !lent.host_mut().dma_lend(iova, len, &mut |_| unreachable!());
+    assert!(refuses(0x11_0000, 1), "read-only");
+    assert!(refuses(0x10_0ff8, 16) && refuses(0x12_0000, 1), "not mapped");
+    lent.host_mut().set_hooks(Some(Box::new(Allow)));
+    assert!(!lent.host_mut().dma_lend(0x10_0000, 1, &mut |_| unreachable!()), "hooks");
 }
 
 #[test]

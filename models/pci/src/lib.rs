@@ -64,6 +64,11 @@ pub trait Host {
     /// # Errors
     /// [`DmaFault`] if any byte cannot be written.
     fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), DmaFault>;
+    /// As [`Bus::dma_lend`](understudy_device::Bus::dma_lend).
+    fn dma_lend(&mut self, iova: u64, len: usize, work: &mut dyn FnMut(&mut [u8]) -> bool) -> bool {
+        let (_, _, _) = (iova, len, work);
+        false
+    }
     /// As [`Bus::dma_fence`](understudy_device::Bus::dma_fence).
     fn dma_fence(&mut self);
     /// Fires the trigger that the client set for this vector. `false` if it has set none: the

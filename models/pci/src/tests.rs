@@ -54,6 +54,13 @@ impl Host for FakeHost {
         self.memory.extend((iova..).zip(from.iter().copied()));
         Ok(())
     }
+    fn dma_lend(&mut self, iova: u64, len: usize, work: &mut dyn FnMut(&mut [u8]) -> bool) -> bool {
+        let mut data = vec![0; len];
+        self.dma_read(iova, &mut data).is_ok_and(|()| {
+            work(&mut data);
+            self.dma_write(iova, &data).is_ok()
+        })
+    }
     fn dma_fence(&mut self) {}
     fn signal(&mut self, irq: Irq, vector: u16) -> bool {
         let heard = self.triggers.contains(&(irq, vector));
@@ -91,6 +98,7 @@ enum Act {
     Line(bool),
     Read(u64),
     Write(u64),
+    Lend(u64),
     Submit,
 }
 
@@ -100,6 +108,7 @@ enum Saw {
     Read(u64, usize),
     Write(u64, Vec<u8>),
     Dma(Result<(), DmaFault>),
+    Lent(bool),
     Mode(InterruptMode),
     Finished(JobId),
     Reset(ResetKind),
@@ -157,6 +166,9 @@ impl DeviceModel for FakeModel {
                 Act::Line(asserted) => bus.set_intx(asserted),
                 Act::Read(iova) => self.note(Saw::Dma(bus.dma_read(iova, &mut [0; 4]))),
                 Act::Write(iova) => self.note(Saw::Dma(bus.dma_write(iova, &[1; 4]))),
+                Act::Lend(iova) => {
+                    self.note(Saw::Lent(bus.dma_lend(iova, 4, &mut |_| true)));
+                }
                 Act::Submit => {
                     bus.submit(Job::new(|| ()));
                 }

@@ -199,6 +199,7 @@ impl Qat {
     fn serve(&mut self, bus: &mut dyn Bus, index: usize, budget: &mut u32) -> Progress {
         let mut progress = Progress::Idle;
         let mut drained = false;
+        let mut full = self.jobs_are_full(index);
         while self.queues[index].is_served(self.arbiter) {
             let queue = &mut self.queues[index];
             if *budget == 0 {
@@ -206,7 +207,7 @@ impl Qat {
                 progress = if waits { Progress::More } else { progress };
                 break;
             }
-            if queue.pump.ring().room() <= queue.slots.len() || self.jobs_are_full(index) {
+            if queue.pump.ring().room() <= queue.slots.len() || full {
                 // Until the driver takes responses, or a job is done.
                 break;
             }
@@ -214,9 +215,17 @@ impl Qat {
                 Ok(Next::Entry(request)) => {
                     *budget -= 1;
                     let slot = self.execute(bus, &request);
-                    self.queues[index].pump.recycle(request);
-                    self.queues[index].slots.push_back(slot);
-                    self.settle(bus, index);
+                    let queue = &mut self.queues[index];
+                    queue.pump.recycle(request);
+                    match slot {
+                        Slot::Ready(work, response) if queue.slots.is_empty() => {
+                            self.answer(bus, index, work, response);
+                        }
+                        slot => {
+                            queue.slots.push_back(slot);
+                            full = self.jobs_are_full(index);
+                        }
+                    }
                 }
                 Ok(Next::Again) => *budget -= 1,
                 Ok(Next::Empty) => {
@@ -263,24 +272,26 @@ impl Qat {
 
     /// Writes the responses that are ready and have none before them that is not.
     fn settle(&mut self, bus: &mut dyn Bus, index: usize) {
-        let mut visible = 0;
         while let Some(Slot::Ready(work, response)) = self.queues[index].slots.front() {
             let (work, response) = (*work, *response);
             self.queues[index].slots.pop_front();
-            self.counters.responses += 1;
-            self.counters.work[work as usize].requests += 1;
-            match self.queues[index].pump.complete(bus, Completion::from(response)) {
-                Ok(written) => visible += written,
-                Err(_) => self.break_ring(index),
-            }
-            if self.counters.responses == self.parameters.restart_after {
-                let delay = u64::from(self.parameters.restart_delay_ms) * 1_000_000;
-                self.restart_at = Some(bus.now().plus(delay));
-                self.restart(bus);
-            }
+            self.answer(bus, index, work, response);
         }
-        if visible > 0 {
-            self.interrupt(bus);
+    }
+
+    /// Writes a response.
+    fn answer(&mut self, bus: &mut dyn Bus, index: usize, work: Work, response: Response) {
+        self.counters.responses += 1;
+        self.counters.work[work as usize].requests += 1;
+        match self.queues[index].pump.complete(bus, Completion::from(response)) {
+            Ok(0) => {}
+            Ok(_) => self.interrupt(bus),
+            Err(_) => self.break_ring(index),
+        }
+        if self.counters.responses == self.parameters.restart_after {
+            let delay = u64::from(self.parameters.restart_delay_ms) * 1_000_000;
+            self.restart_at = Some(bus.now().plus(delay));
+            self.restart(bus);
         }
     }
 

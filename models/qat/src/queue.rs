@@ -78,16 +78,16 @@ impl RingState {
     }
 }
 
-/// A request as it lies in the ring.
+/// A request as it lies in the ring. Boxed, since it is handed on more than it is looked at.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
-    bytes: [u8; REQUEST_LEN],
+    bytes: Box<[u8; REQUEST_LEN]>,
     len: usize,
 }
 
 impl Default for Request {
     fn default() -> Self {
-        Self { bytes: [0; REQUEST_LEN], len: 0 }
+        Self { bytes: Box::new([0; REQUEST_LEN]), len: 0 }
     }
 }
 
@@ -105,6 +105,7 @@ impl Entry for Request {
 
 /// A response as it will lie in the ring.
 #[derive(Debug, Clone, Default)]
+#[repr(align(8))]
 pub(crate) struct Completion([u8; RESPONSE_LEN]);
 
 impl From<Response> for Completion {
@@ -165,8 +166,9 @@ impl Ring for Pair {
         if ring.used() < self.message_len {
             return Ok(false);
         }
-        // The head stays a multiple of the length, which divides the size: no request wraps.
-        ring.head -= ring.head % self.message_len;
+        // The head stays a multiple of the length, which divides the size: no request wraps. Both are
+        // powers of two.
+        ring.head &= !(self.message_len - 1);
         entry.len = usize::try_from(self.message_len).unwrap_or(REQUEST_LEN);
         bus.dma_read(ring.address(ring.head), entry.bytes())?;
         ring.head = (ring.head + self.message_len) & ring.mask();

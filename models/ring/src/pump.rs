@@ -214,7 +214,9 @@ impl<R: Ring> Pump<R> {
                     if verdict == Verdict::Duplicate {
                         self.ready.push_back(entry.clone());
                     }
-                    self.ready.append(&mut self.entries.reordered);
+                    if !self.entries.reordered.is_empty() {
+                        self.ready.append(&mut self.entries.reordered);
+                    }
                     self.in_flight += 1;
                     return Ok(Next::Entry(entry));
                 }

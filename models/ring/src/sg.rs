@@ -62,6 +62,7 @@ impl SgList {
     }
 
     /// Forgets all segments, keeping the memory.
+    #[inline]
     pub fn clear(&mut self) {
         self.segments.clear();
         self.bytes = 0;
@@ -71,6 +72,7 @@ impl SgList {
     ///
     /// # Errors
     /// [`SgError::TooManySegments`], [`SgError::TooLong`] or [`SgError::Wraps`].
+    #[inline]
     pub fn push(&mut self, iova: u64, len: u32) -> Result<(), SgError> {
         if len == 0 {
             return Ok(());
@@ -104,6 +106,7 @@ impl SgList {
 
     /// A cursor over the whole list.
     #[must_use]
+    #[inline]
     pub fn cursor(&self) -> Cursor<'_> {
         Cursor { segments: &self.segments, offset: 0, remaining: self.bytes }
     }
@@ -140,6 +143,7 @@ impl<'a> Cursor<'a> {
     ///
     /// # Errors
     /// [`SgError::Short`]; nothing is moved then.
+    #[inline]
     pub fn skip(&mut self, len: u64) -> Result<(), SgError> {
         self.check(len)?;
         let mut left = len;
@@ -182,6 +186,71 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    /// Has `work` look at the next `len` bytes and moves past them: in guest memory itself if the host
+    /// lends it, else in `copy`.
+    ///
+    /// # Errors
+    /// That of `work`, [`SgError::Short`] or [`SgError::Fault`].
+    pub fn view<E: From<SgError>>(
+        &mut self,
+        bus: &mut dyn Bus,
+        len: usize,
+        copy: &mut Vec<u8>,
+        work: impl FnOnce(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.lend(bus, len, copy, false, |data| work(data))
+    }
+
+    /// Has `work` change the next `len` bytes and moves past them: in guest memory itself if the host
+    /// lends it, else in `copy`, which is then written back. Work that fails must have changed
+    /// nothing, and nothing is written back.
+    ///
+    /// # Errors
+    /// That of `work`, [`SgError::Short`] or [`SgError::Fault`].
+    pub fn update<E: From<SgError>>(
+        &mut self,
+        bus: &mut dyn Bus,
+        len: usize,
+        copy: &mut Vec<u8>,
+        work: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.lend(bus, len, copy, true, work)
+    }
+
+    fn lend<E: From<SgError>>(
+        &mut self,
+        bus: &mut dyn Bus,
+        len: usize,
+        copy: &mut Vec<u8>,
+        changes: bool,
+        work: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.check(len as u64)?;
+        let (mut work, mut result) = (Some(work), Ok(()));
+        let mut once = |data: &mut [u8]| {
+            if let Some(work) = work.take() {
+                result = work(data);
+            }
+            changes && result.is_ok()
+        };
+        if let Some(run) = self.run(len as u64).filter(|run| run.len as usize == len)
+            && bus.dma_lend(run.iova, len, &mut once)
+        {
+            self.advance(run.len);
+            return result;
+        }
+        copy.resize(len, 0);
+        let mut from = *self;
+        from.read(bus, copy)?;
+        let changed = once(copy);
+        result?;
+        if changed {
+            self.write(bus, copy)?;
+        }
+        *self = from;
+        Ok(())
+    }
+
     /// Reads a wire structure, wherever it is cut.
     ///
     /// # Errors
@@ -195,6 +264,7 @@ impl<'a> Cursor<'a> {
         Ok(value)
     }
 
+    #[inline]
     fn check(&self, wanted: u64) -> Result<(), SgError> {
         if wanted > self.remaining {
             return Err(SgError::Short { wanted, left: self.remaining });
@@ -203,6 +273,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next contiguous run of at most `want` bytes, or `None` if `want` is 0.
+    #[inline]
     fn run(&self, want: u64) -> Option<Segment> {
         let first = self.segments.first()?;
         let len = u64::from(first.len - self.offset).min(self.remaining).min(want);
@@ -211,6 +282,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Moves by a length that [`run`](Self::run) returned.
+    #[inline]
     fn advance(&mut self, len: u32) {
         self.remaining -= u64::from(len);
         self.offset += len;

@@ -20,12 +20,15 @@ struct TestBus {
     now: Nanos,
     fences: usize,
     tap: TapFn,
+    lends: bool,
+    lent: usize,
 }
 
 impl TestBus {
     fn new(len: usize) -> Self {
         let memory = (0..len).map(|i| u8::try_from(i % 251).unwrap()).collect();
-        Self { memory, now: Nanos(0), fences: 0, tap: Box::new(|_, _| Verdict::Pass) }
+        let tap: TapFn = Box::new(|_, _| Verdict::Pass);
+        Self { memory, now: Nanos(0), fences: 0, tap, lends: false, lent: 0 }
     }
 
     fn range(&self, iova: u64, len: usize) -> Result<std::ops::Range<usize>, DmaFault> {
@@ -46,6 +49,12 @@ impl Bus for TestBus {
         let range = self.range(iova, from.len())?;
         self.memory[range].copy_from_slice(from);
         Ok(())
+    }
+    fn dma_lend(&mut self, iova: u64, len: usize, work: &mut dyn FnMut(&mut [u8]) -> bool) -> bool {
+        let Some(range) = self.range(iova, len).ok().filter(|_| self.lends) else { return false };
+        work(&mut self.memory[range]);
+        self.lent += 1;
+        true
     }
     fn dma_fence(&mut self) {
         self.fences += 1;

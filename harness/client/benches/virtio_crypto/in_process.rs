@@ -12,10 +12,15 @@ use understudy_pci::{Host, Irq, PciFunction};
 
 const BASE: u64 = 0x1_4000_0000;
 const SIZE: usize = 16 << 20;
+const PAGE: usize = 4096;
 
 /// Memory and jobs. Interrupts go nowhere: the driver polls.
-struct World {
+pub(crate) struct World {
+    /// Lends memory to the device, which no other can touch. A host of guests cannot.
+    pub(crate) lends: bool,
     memory: Vec<u8>,
+    /// Where guest memory begins in `memory`: at a page, as it does for a guest.
+    first: usize,
     start: Instant,
     jobs: Vec<FinishedJob>,
     next_job: u64,
@@ -28,6 +33,7 @@ fn fault(iova: u64, len: usize) -> DmaFault {
 impl World {
     fn slice(&mut self, iova: u64, len: usize) -> Result<&mut [u8], DmaFault> {
         let start = iova.checked_sub(BASE).and_then(|at| usize::try_from(at).ok());
+        let start = start.and_then(|at| at.checked_add(self.first));
         let range = start.and_then(|start| Some(start..start.checked_add(len)?));
         range.and_then(|range| self.memory.get_mut(range)).ok_or(fault(iova, len))
     }
@@ -42,6 +48,10 @@ impl Host for World {
     fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), DmaFault> {
         self.slice(iova, from.len())?.copy_from_slice(from);
         Ok(())
+    }
+
+    fn dma_lend(&mut self, iova: u64, len: usize, work: &mut dyn FnMut(&mut [u8]) -> bool) -> bool {
+        self.lends && self.slice(iova, len).map(work).is_ok()
     }
 
     fn dma_fence(&mut self) {}
@@ -159,7 +169,7 @@ pub(crate) struct InProcess<F = PciFunction> {
     function: F,
     /// What the function's work runs in, for those who measure it.
     pub(crate) around: fn(&mut dyn FnMut()),
-    world: World,
+    pub(crate) world: World,
     allocator: Allocator,
 }
 
@@ -171,8 +181,16 @@ impl InProcess {
 
 impl<F> InProcess<F> {
     pub(crate) fn with(function: F) -> Self {
-        let (memory, start) = (vec![0; SIZE], Instant::now());
-        let world = World { memory, start, jobs: Vec::new(), next_job: 0 };
+        let memory = vec![0; SIZE + PAGE];
+        let first = memory.as_ptr().align_offset(PAGE);
+        let world = World {
+            lends: true,
+            memory,
+            first,
+            start: Instant::now(),
+            jobs: Vec::new(),
+            next_job: 0,
+        };
         let allocator = Allocator::new(BASE, SIZE as u64);
         let around = |work: &mut dyn FnMut()| work();
         Self { function, around, world, allocator }

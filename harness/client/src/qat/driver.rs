@@ -98,6 +98,7 @@ struct Pair {
     requests: DmaBuffer,
     responses: DmaBuffer,
     message_len: usize,
+    slots: usize,
     tail: usize,
     head: usize,
     in_flight: usize,
@@ -216,7 +217,7 @@ impl<P: Platform> Driver<P> {
         let [requests, responses] = rings[..] else {
             return Err(DriverError::BadRequest("a pair has two rings"));
         };
-        let pair = Pair { requests, responses, message_len, tail: 0, head: 0, in_flight: 0 };
+        let pair = Pair { requests, responses, message_len, slots, tail: 0, head: 0, in_flight: 0 };
         self.pairs.insert(index, pair);
         self.arbitrate()?;
         if self.options.interrupts {
@@ -262,8 +263,26 @@ impl<P: Platform> Driver<P> {
     /// # Errors
     /// [`DriverError::QueueFull`], or a failed access.
     pub fn submit(&mut self, index: u16, message: &[u8]) -> Result<(), DriverError> {
-        let tail = self.put(index, message)?;
-        self.write(RINGS, ring::TAIL + u64::from(index) * 4, tail)
+        self.submit_burst(index, [message])
+    }
+
+    /// Puts requests into a ring, then tells the device of all of them at once, as DPDK does.
+    ///
+    /// # Errors
+    /// [`DriverError::QueueFull`], or a failed access. The device is told of none then.
+    pub fn submit_burst<'m>(
+        &mut self,
+        index: u16,
+        messages: impl IntoIterator<Item = &'m [u8]>,
+    ) -> Result<(), DriverError> {
+        let mut tail = None;
+        for message in messages {
+            tail = Some(self.put(index, message)?);
+        }
+        match tail {
+            Some(tail) => self.write(RINGS, ring::TAIL + u64::from(index) * 4, tail),
+            None => Ok(()),
+        }
     }
 
     /// Puts a request into a ring without telling the device. Returns the tail to tell.
@@ -273,15 +292,15 @@ impl<P: Platform> Driver<P> {
     pub fn put(&mut self, index: u16, message: &[u8]) -> Result<u32, DriverError> {
         let no_pair = DriverError::BadRequest("no such pair");
         let pair = self.pairs.get_mut(&index).ok_or(no_pair)?;
-        let slots = pair.requests.len / pair.message_len;
         if message.len() != pair.message_len {
             return Err(DriverError::BadRequest("a message of another length"));
         }
-        if pair.in_flight + 1 >= slots {
+        if pair.in_flight + 1 >= pair.slots {
             return Err(DriverError::QueueFull { queue: index });
         }
         self.platform.dma_write(pair.requests.at(pair.tail), message)?;
-        pair.tail = (pair.tail + message.len()) % pair.requests.len;
+        // Sizes of rings are powers of two.
+        pair.tail = (pair.tail + message.len()) & (pair.requests.len - 1);
         pair.in_flight += 1;
         let tail = pair.tail;
         self.platform.fence();
@@ -293,6 +312,39 @@ impl<P: Platform> Driver<P> {
     /// # Errors
     /// [`DriverError::UnknownId`] for a response without a request, or a failed access.
     pub fn take(&mut self, index: u16) -> Result<Option<Response>, DriverError> {
+        let response = self.look(index)?;
+        if response.is_some() {
+            self.release(index)?;
+        }
+        Ok(response)
+    }
+
+    /// Takes up to `most` responses that are there, then tells the device of all of them at once,
+    /// as DPDK does. Returns how many.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn take_burst(
+        &mut self,
+        index: u16,
+        most: usize,
+        mut visit: impl FnMut(Response),
+    ) -> Result<usize, DriverError> {
+        let mut taken = 0;
+        while taken < most
+            && let Some(response) = self.look(index)?
+        {
+            visit(response);
+            taken += 1;
+        }
+        if taken > 0 {
+            self.release(index)?;
+        }
+        Ok(taken)
+    }
+
+    /// Takes the next response without telling the device.
+    fn look(&mut self, index: u16) -> Result<Option<Response>, DriverError> {
         let no_pair = DriverError::BadRequest("no such pair");
         let pair = self.pairs.get_mut(&index).ok_or(no_pair)?;
         let at = pair.responses.at(pair.head);
@@ -305,14 +357,19 @@ impl<P: Platform> Driver<P> {
         let mut bytes = [0; RESPONSE_LEN];
         self.platform.dma_read(at, &mut bytes)?;
         self.platform.dma_write(at, &[0x7f; RESPONSE_LEN])?;
-        pair.head = (pair.head + RESPONSE_LEN) % pair.responses.len;
-        let head = u32::try_from(pair.head).unwrap_or(u32::MAX);
+        pair.head = (pair.head + RESPONSE_LEN) & (pair.responses.len - 1);
         let id = u32::from(index);
         let left = pair.in_flight.checked_sub(1);
         pair.in_flight = left.ok_or(DriverError::UnknownId { queue: index, id })?;
         self.taken = true;
-        self.write(RINGS, ring::HEAD + (RESPONSES + u64::from(index)) * 4, head)?;
         Ok(Some(Response { bytes }))
+    }
+
+    /// Tells the device which responses were taken.
+    fn release(&mut self, index: u16) -> Result<(), DriverError> {
+        let head = self.pairs.get(&index).map_or(0, |pair| pair.head);
+        let head = u32::try_from(head).unwrap_or(u32::MAX);
+        self.write(RINGS, ring::HEAD + (RESPONSES + u64::from(index)) * 4, head)
     }
 
     /// Waits for the next response of a pair.
@@ -320,10 +377,28 @@ impl<P: Platform> Driver<P> {
     /// # Errors
     /// [`DriverError::Timeout`], or as [`take`](Self::take).
     pub fn wait(&mut self, index: u16) -> Result<Response, DriverError> {
+        let mut response = None;
+        self.wait_burst(index, 1, |it| response = Some(it))?;
+        response.ok_or(DriverError::Timeout("a response"))
+    }
+
+    /// Waits for `count` responses of a pair and takes those that are there together, as
+    /// [`take_burst`](Self::take_burst) does.
+    ///
+    /// # Errors
+    /// [`DriverError::Timeout`], or as [`take`](Self::take).
+    pub fn wait_burst(
+        &mut self,
+        index: u16,
+        count: usize,
+        mut visit: impl FnMut(Response),
+    ) -> Result<(), DriverError> {
+        let mut left = count;
         let mut deadline = None;
         loop {
-            if let Some(response) = self.take(index)? {
-                return Ok(response);
+            left -= self.take_burst(index, left, &mut visit)?;
+            if left == 0 {
+                return Ok(());
             }
             let deadline = match deadline {
                 Some(deadline) if self.platform.now() >= deadline => {
@@ -338,7 +413,8 @@ impl<P: Platform> Driver<P> {
                 }
                 self.serve_interrupt()?;
             } else if self.platform.idle(deadline)? == Activity::Quiet {
-                return self.take(index)?.ok_or(DriverError::Timeout("a response"));
+                left -= self.take_burst(index, left, &mut visit)?;
+                return if left == 0 { Ok(()) } else { Err(DriverError::Timeout("a response")) };
             }
         }
     }

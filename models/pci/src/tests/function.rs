@@ -72,6 +72,19 @@ fn bus_master_enable_gates_dma() {
 }
 
 #[test]
+fn memory_is_lent_to_bus_masters_only() {
+    let mut bench = Bench::new(vec![]);
+    let lent = |bench: &mut Bench| {
+        bench.saw();
+        bench.act(Act::Lend(0x10));
+        bench.saw().contains(&Saw::Lent(true))
+    };
+    assert!(!lent(&mut bench), "no bus master");
+    bench.enable();
+    assert!(lent(&mut bench));
+}
+
+#[test]
 fn a_read_that_nobody_answers_is_a_received_master_abort() {
     let mut bench = Bench::new(vec![]);
     bench.enable();

@@ -1,7 +1,7 @@
 //! Content descriptors: keys, configuration and precomputed states (`icp_qat_hw.h`).
 
 use understudy_engines::cipher::{Algorithm as Cipher, Direction};
-use understudy_engines::hash::{self, Algorithm as Hash, Hasher, MAX_DIGEST_LEN};
+use understudy_engines::hash::{Algorithm as Hash, Hasher, MAX_DIGEST_LEN};
 use understudy_engines::wireless;
 
 use super::Failure;
@@ -135,17 +135,32 @@ fn cipher(config: CipherConfig) -> Result<(Engine, usize), Failure> {
     Ok((Engine::Block(algorithm), len))
 }
 
+/// Where a hash starts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HashState<'a> {
+    pub(crate) algorithm: Hash,
+    /// The state after so many blocks; `None` at the start of the sponge, whose state drivers
+    /// cannot load.
+    state: Option<&'a [u8]>,
+    blocks: u32,
+}
+
+impl HashState<'_> {
+    pub(crate) fn hasher(self) -> Result<Hasher, Failure> {
+        Ok(match self.state {
+            Some(state) => Hasher::resume(self.algorithm, state, self.blocks.into())?,
+            None => Hasher::new(self.algorithm),
+        })
+    }
+}
+
 /// What a content descriptor says about the hash.
-#[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one lives at a time; a box would cost an allocation"
-)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum AuthContent<'a> {
     /// A digest of zeros.
     Null,
-    /// A hash, from a state; with a second state, whose hash covers the digest of the first.
-    Hash { inner: Hasher, outer: Option<Hasher> },
+    /// A hash; with a second state, whose hash covers the digest of the first.
+    Hash { inner: HashState<'a>, outer: Option<HashState<'a>> },
     /// XCBC and CMAC: the last block of a CBC encryption, which is changed with one of two masks.
     Block { key: &'a [u8], whole: &'a [u8], padded: &'a [u8] },
     /// The MAC of CCM.
@@ -199,23 +214,23 @@ impl<'a> AuthContent<'a> {
     fn hash(
         number: u32,
         counter: u32,
-        state1: &[u8],
-        state2: Option<&[u8]>,
+        state1: &'a [u8],
+        state2: Option<&'a [u8]>,
     ) -> Result<Self, Failure> {
         let (hash, state_len) = hash_algorithm(number).ok_or(Failure::Unsupported)?;
         let Some(state_len) = state_len else {
-            // The sponge has no state that drivers load, and no keyed mode.
+            // It has no keyed mode.
             let plain = state2.is_none();
-            let inner = Hasher::new(hash);
+            let inner = HashState { algorithm: hash, state: None, blocks: 0 };
             return plain.then_some(Self::Hash { inner, outer: None }).ok_or(Failure::Unsupported);
         };
         let block = u32::try_from(hash.block_len()).map_err(|_| Failure::Unsupported)?;
-        let resume = |state: &[u8], blocks| {
-            let state = state.get(..state_len).ok_or(Failure::Invalid)?;
-            Ok::<_, Failure>(Hasher::resume(hash, state, blocks)?)
+        let load = |state: &'a [u8], blocks| {
+            let state = Some(state.get(..state_len).ok_or(Failure::Invalid)?);
+            Ok::<_, Failure>(HashState { algorithm: hash, state, blocks })
         };
-        let inner = resume(state1, u64::from(counter / block))?;
-        let outer = state2.map(|state| resume(state, 1)).transpose()?;
+        let inner = load(state1, counter / block)?;
+        let outer = state2.map(|state| load(state, 1)).transpose()?;
         Ok(Self::Hash { inner, outer })
     }
 
@@ -223,7 +238,7 @@ impl<'a> AuthContent<'a> {
     pub(crate) fn max_digest_len(&self) -> usize {
         match self {
             Self::Null => MAX_DIGEST_LEN,
-            Self::Hash { inner, .. } => inner.algorithm().digest_len(),
+            Self::Hash { inner, .. } => inner.algorithm.digest_len(),
             Self::Wireless { .. } => wireless::MAC_LEN,
             _ => 16,
         }
@@ -231,7 +246,7 @@ impl<'a> AuthContent<'a> {
 }
 
 /// The engine, and the length of a state in bytes if states can be loaded.
-fn hash_algorithm(number: u32) -> Option<(hash::Algorithm, Option<usize>)> {
+fn hash_algorithm(number: u32) -> Option<(Hash, Option<usize>)> {
     use auth_algorithm as algorithm;
     Some(match number {
         algorithm::MD5 => (Hash::Md5, Some(16)),

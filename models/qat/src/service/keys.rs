@@ -69,6 +69,7 @@ impl KeyCache {
             .iter()
             .position(|slot| slot.purpose == purpose && slot.key.get(..slot.len) == Some(key));
         match found {
+            Some(0) => {}
             Some(at) => self.slots.get_mut(..=at).unwrap_or_default().rotate_right(1),
             None => {
                 let slot = Slot::new(purpose, key)?;

@@ -1,7 +1,8 @@
 //! The symmetric service: ciphers, hashes, both in either order, CCM and GCM (`icp_qat_fw_la.h`).
 //!
-//! A request passes through memory of the model as a whole: read once, changed, written once, and
-//! not at all if its digest does not match.
+//! Where nothing but a cipher or a hash touches the data, that is done in place, in guest memory
+//! itself if the host lends it. Any other request passes through memory of the model as a whole:
+//! read once, changed, written once, and not at all if its digest does not match.
 
 use std::ops::Range;
 
@@ -109,14 +110,18 @@ pub(crate) fn run(
     read_buffers(bus, &request.buffers, request.header.common, source, destination)?;
     let plan = Plan::new(request, cipher.is_some(), auth.as_ref(), *max_len)?;
     let mut job = Job { bus, request, plan, source, destination, data, aad, keys };
-    job.read()?;
+    if !job.plan.direct {
+        job.read()?;
+    }
     match specific >> flags::PROTOCOL_SHIFT & 7 {
         flags::PROTOCOL_NONE | flags::PROTOCOL_SNOW_3G => job.plain(cipher, auth)?,
         flags::PROTOCOL_CCM => job.ccm(cipher, auth)?,
         flags::PROTOCOL_GCM => job.gcm(cipher, auth)?,
         _ => return Err(Failure::Unsupported),
     }
-    job.write()?;
+    if !job.plan.direct {
+        job.write()?;
+    }
     Ok(job.plan.end as u64)
 }
 
@@ -151,6 +156,8 @@ struct Plan {
     /// Behind the last byte of cipher and hash.
     end: usize,
     in_place: bool,
+    /// Cipher or hash use the buffer where it is, and nothing else of it is read or written.
+    direct: bool,
 }
 
 impl Plan {
@@ -179,16 +186,28 @@ impl Plan {
             return Err(Failure::Invalid);
         }
         let in_buffer = has(flags::DIGEST_IN_BUFFER) && (returns || compares);
+        let hash_first = request.header.command != symmetric::CIPHER_HASH;
+        let buffers = &request.buffers;
+        let in_place = buffers.source == buffers.destination;
+        let same = in_place && buffers.source_len == buffers.destination_len;
+        let direct = match (ciphers, auth) {
+            (true, None) => same,
+            // What fails to match must leave the buffer as it is, so that only encryption qualifies.
+            (true, Some(AuthContent::Galois { .. })) => same && returns && !cipher.is_empty(),
+            (true, Some(_)) => false,
+            (false, _) => true,
+        };
         Ok(Self {
             end: cipher.end.max(covered.end),
             tag: in_buffer.then_some(covered.end..covered.end + tag_len),
+            direct: direct && !in_buffer,
             cipher,
             auth: covered,
             tag_len,
             returns,
             compares,
-            hash_first: request.header.command != symmetric::CIPHER_HASH,
-            in_place: request.buffers.source == request.buffers.destination,
+            hash_first,
+            in_place,
         })
     }
 
@@ -285,21 +304,18 @@ impl Job<'_> {
         &mut self,
         CipherContent { engine, direction, key }: CipherContent<'_>,
     ) -> Result<(), Failure> {
-        if engine == Engine::Null {
-            return Ok(());
-        }
-        let iv = self.iv()?;
+        let iv = if engine == Engine::Null { [0; 16] } else { self.iv()? };
         let iv = |len| iv.get(..len).unwrap_or_default();
-        let data = self.data.get_mut(self.plan.cipher.clone()).ok_or(Failure::Invalid)?;
-        match engine {
-            Engine::Null => {}
+        let keys = &mut *self.keys;
+        change(self.bus, self.source, &self.plan, self.data, |data| match engine {
+            Engine::Null => Ok(()),
             Engine::Block(algorithm) => {
-                let key = self.keys.cipher(algorithm, key)?;
+                let key = keys.cipher(algorithm, key)?;
                 key.apply(direction, iv(algorithm.iv_len()), data)?;
+                Ok(())
             }
-            Engine::Wireless(cipher) => cipher.apply(key, iv(cipher.iv_len()), data)?,
-        }
-        Ok(())
+            Engine::Wireless(cipher) => Ok(cipher.apply(key, iv(cipher.iv_len()), data)?),
+        })
     }
 
     /// CCM: counter block 0 hides the MAC, the following ones the data (SP 800-38C).
@@ -361,13 +377,15 @@ impl Job<'_> {
         if plan.cipher.is_empty() {
             self.aad.extend_from_slice(self.data.get(plan.auth.clone()).unwrap_or_default());
         }
-        let data = self.data.get_mut(plan.cipher.clone()).ok_or(Failure::Invalid)?;
-        let (key, tag_len) = (self.keys.gcm(cipher.key)?, plan.tag_len);
-        let tag = tag.get_mut(..tag_len).ok_or(Failure::Invalid)?;
+        let (key, aad) = (self.keys.gcm(cipher.key)?, &*self.aad);
+        let tag = tag.get_mut(..plan.tag_len).ok_or(Failure::Invalid)?;
+        change(self.bus, self.source, plan, self.data, |data| match decrypts {
+            true => Ok(key.decrypt(nonce, aad, data, tag)?),
+            false => Ok(key.encrypt(nonce, aad, data, tag)?),
+        })?;
         if decrypts {
-            return Ok(key.decrypt(nonce, self.aad, data, tag)?);
+            return Ok(());
         }
-        key.encrypt(nonce, self.aad, data, tag)?;
         put_tag(self.bus, self.request, &self.plan, self.data, tag)
     }
 
@@ -388,8 +406,10 @@ impl Job<'_> {
             AuthContent::Wireless { mac, .. } => self.read_aad(mac.iv_len())?,
             _ => {}
         }
-        let covered = self.data.get(self.plan.auth.clone()).ok_or(Failure::Invalid)?;
-        digest(auth, self.keys, self.aad, covered, mask, &mut tag)?;
+        let (keys, prefix) = (&mut *self.keys, &*self.aad);
+        cover(self.bus, self.source, &self.plan, self.data, |covered| {
+            digest(auth, keys, prefix, covered, mask, &mut tag)
+        })?;
         let tag = tag.get(..self.plan.tag_len).unwrap_or_default();
         if self.plan.compares && !matches!(auth, AuthContent::Null) {
             let mut expected = [0; MAX_TAG_LEN];
@@ -426,6 +446,40 @@ impl Job<'_> {
     }
 }
 
+/// Has `work` change what the cipher covers: in guest memory, or in what was read of it.
+fn change(
+    bus: &mut dyn Bus,
+    source: &SgList,
+    plan: &Plan,
+    data: &mut Vec<u8>,
+    work: impl FnOnce(&mut [u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let range = plan.cipher.clone();
+    if !plan.direct {
+        return work(data.get_mut(range).ok_or(Failure::Invalid)?);
+    }
+    let mut cursor = source.cursor();
+    cursor.skip(range.start as u64)?;
+    cursor.update(bus, range.len(), data, work)
+}
+
+/// Has `work` look at what the hash covers: in guest memory, or in what was read of it.
+fn cover(
+    bus: &mut dyn Bus,
+    source: &SgList,
+    plan: &Plan,
+    data: &mut Vec<u8>,
+    work: impl FnOnce(&[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let range = plan.auth.clone();
+    if !plan.direct {
+        return work(data.get(range).ok_or(Failure::Invalid)?);
+    }
+    let mut cursor = source.cursor();
+    cursor.skip(range.start as u64)?;
+    cursor.view(bus, range.len(), data, work)
+}
+
 /// Puts the digest where the request wants it.
 fn put_tag(
     bus: &mut dyn Bus,
@@ -454,15 +508,15 @@ fn digest(
     match auth {
         AuthContent::Null => Ok(()),
         AuthContent::Hash { inner, outer } => {
-            let len = inner.algorithm().digest_len();
+            let len = inner.algorithm.digest_len();
             let out = tag.get_mut(..len).ok_or(Failure::Invalid)?;
-            let mut inner = inner.clone();
-            inner.update(data);
-            inner.finish(out)?;
+            let mut hasher = inner.hasher()?;
+            hasher.update(data);
+            hasher.finish(out)?;
             if let Some(outer) = outer {
-                let mut outer = outer.clone();
-                outer.update(out);
-                outer.finish(out)?;
+                let mut hasher = outer.hasher()?;
+                hasher.update(out);
+                hasher.finish(out)?;
             }
             Ok(())
         }

@@ -48,7 +48,64 @@ fn a_fault_names_its_address() {
     assert_eq!(list.cursor().read(&mut bus, &mut [0; 20]), Err(SgError::Fault(fault)));
 }
 
+#[test]
+fn one_segment_is_lent_and_more_are_copied() {
+    for (lens, lent) in [(vec![16], 1), (vec![4, 12], 0)] {
+        let mut bus = TestBus { lends: true, ..TestBus::new(64) };
+        let mut list = SgList::new(LIMITS);
+        for (at, len) in (0..).step_by(32).zip(lens) {
+            list.push(BASE + at, len).unwrap();
+        }
+        let work = |_: &mut [u8]| Ok::<_, SgError>(());
+        list.cursor().update(&mut bus, 16, &mut Vec::new(), work).unwrap();
+        assert_eq!(bus.lent, lent);
+    }
+}
+
 proptest! {
+    /// Whether memory is lent or copied, the same comes of it: of work that fails nothing, of a
+    /// fault or a short stream its error.
+    #[test]
+    fn lending_does_not_show(
+        segments in prop::collection::vec((0_u64..260, 1_u32..40), 1..3),
+        before in 0_u64..10,
+        len in 0_usize..60,
+        changes: bool,
+        fails: bool,
+    ) {
+        let runs = [false, true].map(|lends| {
+            let mut bus = TestBus { lends, ..TestBus::new(256) };
+            let mut list = SgList::new(LIMITS);
+            for (at, len) in &segments {
+                list.push(BASE + at, *len).unwrap();
+            }
+            let mut cursor = list.cursor();
+            let skipped = cursor.skip(before);
+            let mut seen = Vec::new();
+            let failed = SgError::TooLong(7);
+            let mut copy = vec![9; 3];
+            let result = if changes {
+                cursor.update(&mut bus, len, &mut copy, |data| {
+                    seen.extend_from_slice(data);
+                    if fails {
+                        return Err(failed);
+                    }
+                    data.iter_mut().for_each(|byte| *byte ^= 0x5a);
+                    Ok(())
+                })
+            } else {
+                cursor.view(&mut bus, len, &mut copy, |data| {
+                    seen.extend_from_slice(data);
+                    if fails { Err(failed) } else { Ok(()) }
+                })
+            };
+            let moved = result.is_ok().then(|| cursor.remaining());
+            (bus.memory, skipped, seen, result, moved)
+        });
+        let [copied, lent] = runs;
+        prop_assert_eq!(copied, lent);
+    }
+
     /// However a stream is cut into segments and pieces, its bytes are the same.
     #[test]
     fn cuts_do_not_show(
