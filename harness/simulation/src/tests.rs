@@ -386,14 +386,14 @@ fn memory_that_is_lent_is_recorded_as_if_copied() {
     let host = || {
         let mut sim = Driver::new(3).sim;
         for (iova, permission) in
-            [(0x10_0000, Permission::ReadWrite), (0x11_0000, Permission::Read)]
+            [(0x20_0000, Permission::ReadWrite), (0x21_0000, Permission::Read)]
         {
             sim.memory().map(iova, 0x1000, permission).unwrap();
         }
         sim
     };
     let (mut lent, mut copied) = (host(), host());
-    for (iova, change) in [(0x10_0000, true), (0x10_0ff0, false), (0x10_0000, true)] {
+    for (iova, change) in [(0x20_0000, true), (0x20_0ff0, false), (0x20_0000, true)] {
         assert!(lent.host_mut().dma_lend(iova, 16, &mut |data| {
             data.iter_mut().for_each(|byte| *byte ^= u8::from(change));
             change
@@ -407,10 +407,10 @@ fn memory_that_is_lent_is_recorded_as_if_copied() {
     }
     assert_eq!(lent.trace().hash(), copied.trace().hash());
     let mut refuses = |iova, len| !lent.host_mut().dma_lend(iova, len, &mut |_| unreachable!());
-    assert!(refuses(0x11_0000, 1), "read-only");
-    assert!(refuses(0x10_0ff8, 16) && refuses(0x12_0000, 1), "not mapped");
+    assert!(refuses(0x21_0000, 1), "read-only");
+    assert!(refuses(0x20_0ff8, 16) && refuses(0x22_0000, 1), "not mapped");
     lent.host_mut().set_hooks(Some(Box::new(Allow)));
-    assert!(!lent.host_mut().dma_lend(0x10_0000, 1, &mut |_| unreachable!()), "hooks");
+    assert!(!lent.host_mut().dma_lend(0x20_0000, 1, &mut |_| unreachable!()), "hooks");
 }
 
 #[test]

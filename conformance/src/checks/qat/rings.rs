@@ -109,12 +109,11 @@ fn batch(ctx: &mut Context<'_>) -> Outcome {
     for (pair, len) in PAIRS {
         // Past the end of the ring in the second round.
         for _ in 0..3 {
-            let mut tail = 0;
-            for value in 0..40 {
-                tail = driver.put(pair, &null(value, len))?;
-            }
-            driver.write(RINGS, ring::TAIL + 4 * u64::from(pair), tail)?;
-            take(&mut driver, pair, 0..40)?;
+            let requests: Vec<_> = (0..40).map(|value| null(value, len)).collect();
+            driver.submit_burst(pair, requests.iter().map(Vec::as_slice))?;
+            let mut values = Vec::new();
+            driver.wait_burst(pair, 40, |response| values.push(response.opaque()))?;
+            expect_eq("opaque values", &values, &(0..40).collect())?;
         }
     }
     Ok(())

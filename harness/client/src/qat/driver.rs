@@ -286,10 +286,7 @@ impl<P: Platform> Driver<P> {
     }
 
     /// Puts a request into a ring without telling the device. Returns the tail to tell.
-    ///
-    /// # Errors
-    /// [`DriverError::QueueFull`], or a failed access.
-    pub fn put(&mut self, index: u16, message: &[u8]) -> Result<u32, DriverError> {
+    fn put(&mut self, index: u16, message: &[u8]) -> Result<u32, DriverError> {
         let no_pair = DriverError::BadRequest("no such pair");
         let pair = self.pairs.get_mut(&index).ok_or(no_pair)?;
         if message.len() != pair.message_len {
