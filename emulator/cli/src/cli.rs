@@ -1,16 +1,23 @@
 //! The command line.
 
+mod check;
+mod faults;
+mod qaic;
+mod trace;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use understudy_conformance::{Filter, Kind, Shard};
-use understudy_workload::planted::Bug;
 
 use crate::fuzz::args::FuzzArgs;
+
+pub(crate) use check::{CheckArgs, DriverArgs, MutantsArgs, ReportFormat, RequirementsArgs};
+pub(crate) use faults::{FaultsArgs, FaultsCommand, FaultsListArgs, SimulateArgs};
+pub(crate) use qaic::{QaicArgs, QaicCommand, QaicPackArgs};
+pub(crate) use trace::{ReplayArgs, TraceCommand, TraceFileArgs, TraceShowArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -191,6 +198,7 @@ Examples:
         subcommand_required = true
     )]
     Qaic(QaicArgs),
+
     /// Fuzz drivers, vfio-user servers and vfio-user clients; replay what was found.
     #[command(
         after_help = "\
@@ -223,21 +231,6 @@ Examples:
 #[derive(Debug, Args)]
 pub(crate) struct DevicesArgs {
     /// Print JSON instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct RequirementsArgs {
-    /// Only requirements whose id begins so (`virtio/2.7`), or matches as a shell would.
-    #[arg(value_name = "FILTER", value_parser = Filter::new)]
-    pub(crate) only: Vec<Filter>,
-
-    /// List them instead of counting them.
-    #[arg(long, conflicts_with = "json")]
-    pub(crate) list: bool,
-
-    /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -287,68 +280,6 @@ pub(crate) struct FaultArgs {
     pub(crate) faults: Option<PathBuf>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct FaultsArgs {
-    #[command(subcommand)]
-    pub(crate) command: FaultsCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum FaultsCommand {
-    /// List the kinds of faults, which devices have them, and why others do not.
-    List(FaultsListArgs),
-    /// Look for mistakes in a plan: one line for each.
-    Check {
-        /// The plan.
-        #[arg(value_name = "FILE")]
-        plan: PathBuf,
-        /// The device that it is for; without it, the plan's own, or each.
-        #[arg(long, value_name = "DEVICE")]
-        device: Option<String>,
-    },
-    /// Add faults to a device that is being served.
-    Inject {
-        /// The device's socket, as given to `understudy serve`.
-        #[arg(long, value_name = "PATH")]
-        socket: PathBuf,
-        #[command(flatten)]
-        faults: FaultArgs,
-    },
-    /// Show the faults of a device that is being served, and what they did.
-    Show {
-        /// The device's socket, as given to `understudy serve`.
-        #[arg(long, value_name = "PATH")]
-        socket: PathBuf,
-        /// Print JSON instead of a table.
-        #[arg(long)]
-        json: bool,
-    },
-    /// End faults of a device that is being served.
-    Clear {
-        /// The device's socket, as given to `understudy serve`.
-        #[arg(long, value_name = "PATH")]
-        socket: PathBuf,
-        /// Number of the fault; all without it.
-        #[arg(value_name = "ID")]
-        id: Option<u32>,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct FaultsListArgs {
-    /// The device, by name; all without it.
-    #[arg(value_name = "DEVICE")]
-    pub(crate) device: Option<String>,
-
-    /// Also list what plans can name: queues, opcodes, statuses, features, registers.
-    #[arg(long)]
-    pub(crate) names: bool,
-
-    /// Print JSON instead of a table.
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
 /// What is written down.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct TraceArgs {
@@ -362,275 +293,6 @@ pub(crate) struct TraceArgs {
     /// Most mebibytes of a trace file; it ends there.
     #[arg(long, value_name = "MIB", default_value = "1024", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
     pub(crate) trace_limit: u64,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct SimulateArgs {
-    /// The device, by name; see `understudy devices`.
-    #[arg(value_name = "DEVICE", required_unless_present = "replay", conflicts_with = "replay")]
-    pub(crate) device: Option<String>,
-
-    /// How many seeds.
-    #[arg(long, value_name = "NUMBER", default_value = "100",
-          value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) seeds: u64,
-
-    /// The first seed.
-    #[arg(long, value_name = "NUMBER", default_value = "0")]
-    pub(crate) seed: u64,
-
-    /// Runs at the same time; as many as there are processors without it.
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) jobs: Option<usize>,
-
-    /// What goes wrong in every run, instead of what the seeds decide.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) plan: Option<PathBuf>,
-
-    /// Run each seed once; without this, twice, and the second run must be the same as the first.
-    #[arg(long)]
-    pub(crate) once: bool,
-
-    /// Plant a bug in the model or its driver.
-    #[arg(long, value_name = "BUG", value_parser = bug_parser())]
-    pub(crate) bug: Option<Bug>,
-
-    /// Where findings go [default: target/understudy-findings if there is a target folder, else
-    /// understudy-findings].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
-
-    /// Run what a finding holds. Ends with exit code 1 if it still fails.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) replay: Option<PathBuf>,
-}
-
-fn bug_parser() -> impl TypedValueParser<Value = Bug> {
-    PossibleValuesParser::new(Bug::ALL.map(Bug::name))
-        .try_map(|name| Bug::find(&name).ok_or("no such bug"))
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TraceFileArgs {
-    #[command(subcommand)]
-    pub(crate) command: TraceCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum TraceCommand {
-    /// Print a trace, one line for each record.
-    Show(TraceShowArgs),
-    /// Look for what the driver did wrong, for polls that led nowhere and for registers that are
-    /// not modelled. Ends with exit code 1 if the driver did something wrong.
-    Watch {
-        /// The recording.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-    },
-    /// Make JSON lines or a capture for Wireshark of a recording.
-    Convert {
-        /// The recording.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-        /// Where to: .jsonl or .pcapng.
-        #[arg(value_name = "OUTPUT")]
-        to: PathBuf,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct TraceShowArgs {
-    /// The trace: a recording or JSON lines.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
-
-    /// Only records of a kind that starts so (`bar`, `dma-read`, `interrupt`).
-    #[arg(long, value_name = "KIND")]
-    pub(crate) kind: Vec<String>,
-
-    /// Only accesses to registers whose name contains this.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) register: Vec<String>,
-
-    /// Only records of this queue.
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) queue: Vec<u16>,
-
-    /// Start at this record.
-    #[arg(long, value_name = "POSITION")]
-    pub(crate) from: Option<u64>,
-
-    /// Print at most so many lines.
-    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) limit: Option<u64>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct ReplayArgs {
-    /// The recording.
-    #[arg(value_name = "FILE")]
-    pub(crate) file: PathBuf,
-
-    /// Plant a bug in the model, to see that it is found.
-    #[arg(long, value_name = "BUG", value_parser = bug_parser())]
-    pub(crate) bug: Option<Bug>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct CheckArgs {
-    /// Devices to check, by name; all if none is named.
-    #[arg(value_name = "DEVICE")]
-    pub(crate) devices: Vec<String>,
-
-    /// Check the server that listens on this socket, instead of models.
-    #[arg(long, value_name = "PATH", alias = "socket", conflicts_with = "devices")]
-    pub(crate) connect: Option<PathBuf>,
-
-    /// Start that server with this command of the shell, and again when it ends or hangs.
-    #[arg(long, value_name = "COMMAND", requires = "connect")]
-    pub(crate) start: Option<String>,
-
-    /// What the server's device is, whatever its ids say: vfio-user, pci, virtio, virtio-crypto, qat
-    /// or qaic [default: as its vendor and device ids tell].
-    #[arg(long, value_name = "KIND", value_parser = kind, hide_default_value = true)]
-    pub(crate) profile: Option<Kind>,
-
-    #[command(flatten)]
-    pub(crate) driver: DriverArgs,
-
-    /// Run only checks with this id, or whose id starts with it or matches it as a shell pattern.
-    #[arg(long, value_name = "ID", value_parser = Filter::new)]
-    pub(crate) only: Vec<Filter>,
-
-    /// Do not run these.
-    #[arg(long, value_name = "ID", value_parser = Filter::new)]
-    pub(crate) skip: Vec<Filter>,
-
-    /// Run a part of what is chosen: 2/4 is the second of four.
-    #[arg(long, value_name = "PART/OF", value_parser = Shard::parse)]
-    pub(crate) shard: Option<Shard>,
-
-    /// Run everything so many times.
-    #[arg(long, value_name = "TIMES", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) repeat: u32,
-
-    /// Where random contents start. Each repetition takes the next number.
-    #[arg(long, value_name = "NUMBER", default_value = "1")]
-    pub(crate) seed: u64,
-
-    /// Run the checks in an order drawn from the seed.
-    #[arg(long)]
-    pub(crate) shuffle: bool,
-
-    /// End at the first failure.
-    #[arg(long)]
-    pub(crate) fail_fast: bool,
-
-    /// List the checks, and run none.
-    #[arg(long)]
-    pub(crate) list: bool,
-
-    /// What is printed. All of it is written to the report folder too.
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = ReportFormat::Table)]
-    pub(crate) format: ReportFormat,
-
-    /// Where the reports go [default: target/understudy-report if there is a target folder, else
-    /// understudy-report].
-    #[arg(long, value_name = "DIR")]
-    pub(crate) report_dir: Option<PathBuf>,
-
-    /// Seconds that one check may take.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
-    pub(crate) timeout: Duration,
-}
-
-/// A driver that is checked, and where it runs.
-#[derive(Debug, Args)]
-pub(crate) struct DriverArgs {
-    /// Check a driver in a guest, instead of a device: in all scenarios of a device
-    /// (`virtio-crypto`), or one (`virtio-crypto/driver`; see `understudy guest DEVICE --list`).
-    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["devices", "connect", "profile", "only", "skip", "shard", "list"])]
-    pub(crate) driver: Option<String>,
-
-    /// The guest's kernel: a version, a release, a suite, or the path of an image [default: the
-    /// oldest stock one].
-    #[arg(long, value_name = "KERNEL", requires = "driver")]
-    pub(crate) kernel: Option<String>,
-
-    /// That kernel's modules (a folder with modules.dep), or a folder with a driver, which is /driver
-    /// in the guest.
-    #[arg(long, value_name = "DIR", requires = "driver")]
-    pub(crate) modules: Option<PathBuf>,
-
-    /// An archive for the guest's root file system (cpio, compressed or not).
-    #[arg(long, value_name = "FILE", requires = "driver")]
-    pub(crate) initrd: Option<PathBuf>,
-
-    /// What the guest's shell does with the device, in place of the scenario's steps. The scenario
-    /// still says what the device is.
-    #[arg(long, value_name = "COMMAND", requires = "driver")]
-    pub(crate) command: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) faults: FaultArgs,
-}
-
-/// Renderings of a report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ReportFormat {
-    /// For people, and annotations too if `GITHUB_ACTIONS` is set.
-    Table,
-    /// JSON; see `understudy schema report`.
-    Json,
-    /// JUnit XML.
-    Junit,
-    /// TAP version 14.
-    Tap,
-    /// SARIF 2.1.0.
-    Sarif,
-    /// Annotations of GitHub's workflows.
-    Github,
-    /// A page.
-    Html,
-}
-
-fn kind(text: &str) -> Result<Kind, String> {
-    let found = Kind::ALL.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
-    found.ok_or_else(|| {
-        let names: Vec<_> = Kind::ALL.iter().map(|(name, _)| *name).collect();
-        format!("expected one of: {}", names.join(", "))
-    })
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct MutantsArgs {
-    /// What is broken: devices by name, or `server`; all of these if none is named.
-    #[arg(value_name = "DEVICE")]
-    pub(crate) devices: Vec<String>,
-
-    /// Only mutants whose id starts so, or matches as a shell would.
-    #[arg(long, value_name = "ID", value_parser = Filter::new)]
-    pub(crate) only: Vec<Filter>,
-
-    /// List the mutants, and try none.
-    #[arg(long)]
-    pub(crate) list: bool,
-
-    /// Find a mutant for every check.
-    #[arg(long)]
-    pub(crate) every_check: bool,
-
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    /// Mutants that are tried at the same time. Many of them only have to be waited for.
-    #[arg(long, value_name = "NUMBER", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=64))]
-    pub(crate) jobs: u8,
-
-    /// Seconds after which a mutant that does not answer is noticed.
-    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
-    pub(crate) timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -693,56 +355,6 @@ pub(crate) struct InspectArgs {
     /// Print JSON instead of tables.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct QaicArgs {
-    #[command(subcommand)]
-    pub(crate) command: QaicCommand,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum QaicCommand {
-    /// Put an ONNX model into a container in the vendor's format.
-    ///
-    /// The network is loaded first, as the device would: what it would refuse is not packed.
-    #[command(after_help = "\
-Examples:
-  understudy qaic pack classifier.onnx
-      Writes classifier.qpc.
-  understudy qaic pack model.onnx -o program.bin --name classifier")]
-    Pack(QaicPackArgs),
-    /// Show what is in a container, and whether the device would take it.
-    ///
-    /// Takes an ELF program or an ONNX model as well. Ends with exit code 1 if the device would
-    /// refuse it.
-    #[command(after_help = "\
-Examples:
-  understudy qaic show classifier.qpc
-  understudy qaic show classifier.qpc --json | jq .inputs")]
-    Show {
-        /// The container.
-        #[arg(value_name = "FILE")]
-        file: PathBuf,
-        /// Print JSON instead of tables.
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct QaicPackArgs {
-    /// The model. Its inputs have fixed sizes.
-    #[arg(value_name = "MODEL")]
-    pub(crate) model: PathBuf,
-
-    /// Where to [default: the model's name with the extension qpc].
-    #[arg(short, long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-
-    /// The network's name in the container [default: the model's file name].
-    #[arg(long, value_name = "NAME")]
-    pub(crate) name: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,8 @@ use crate::error::{Errno, Problem, WireError};
 /// Size of the header, in bytes.
 pub const HEADER_SIZE: usize = 16;
 
+const _: () = assert!(HEADER_SIZE == crate::layout::header::ERROR.end());
+
 const TYPE_MASK: u32 = 0xf;
 const TYPE_COMMAND: u32 = 0;
 const TYPE_REPLY: u32 = 1;

@@ -35,6 +35,7 @@ mod header;
 mod irqs;
 pub mod layout;
 mod region;
+mod region_info;
 mod reply;
 mod request;
 mod summary;
@@ -43,9 +44,7 @@ mod tests;
 pub mod version;
 
 pub use device::{
-    DeviceInfo, DeviceInfoFlags, GetIrqInfo, GetRegionInfo, GetRegionIoFds, IrqIndex, IrqInfo,
-    IrqInfoFlags, RegionCap, RegionCaps, RegionIndex, RegionInfo, RegionInfoFlags, RegionIoFds,
-    SparseArea, SubRegionIoFd,
+    DeviceInfo, DeviceInfoFlags, GetIrqInfo, IrqIndex, IrqInfo, IrqInfoFlags, RegionIndex,
 };
 pub use dma::{DirtyBitmap, DmaAccess, DmaLayout, DmaMap, DmaReadReply, DmaUnmap};
 pub use error::{Errno, Problem, WireError};
@@ -54,6 +53,10 @@ pub use frame::{Frame, FrameReader};
 pub use header::{Command, HEADER_SIZE, Header, Kind, Side};
 pub use irqs::{IrqAction, IrqData, SetIrqs};
 pub use region::{RegionAccess, RegionWrite, WriteMulti};
+pub use region_info::{
+    GetRegionInfo, GetRegionIoFds, RegionCap, RegionCaps, RegionInfo, RegionInfoFlags, RegionIoFds,
+    SparseArea, SubRegionIoFd,
+};
 pub use reply::Reply;
 pub use request::Request;
 pub use summary::{Summary, summary};

@@ -1,13 +1,14 @@
 //! Replies: one variant for each command, and errors.
 
 use crate::Limits;
-use crate::device::{DeviceInfo, IrqInfo, RegionInfo, RegionIoFds};
+use crate::device::{DeviceInfo, IrqInfo};
 use crate::dma::{DmaAccess, DmaLayout, DmaReadReply, DmaUnmap};
 use crate::error::{Errno, Problem, WireError};
 use crate::feature::{DeviceFeature, MigData};
 use crate::header::{Command, Header, Kind};
 use crate::layout::{self, Payload, region_access, write_multi};
 use crate::region::RegionAccess;
+use crate::region_info::{RegionInfo, RegionIoFds};
 use crate::request::{append, no_payload, unknown};
 use crate::version::Version;
 

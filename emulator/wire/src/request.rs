@@ -1,7 +1,7 @@
 //! Requests: one variant for each command.
 
 use crate::Limits;
-use crate::device::{DeviceInfo, GetIrqInfo, GetRegionInfo, GetRegionIoFds};
+use crate::device::{DeviceInfo, GetIrqInfo};
 use crate::dma::{self, DmaAccess, DmaLayout, DmaMap, DmaUnmap};
 use crate::error::{Errno, Problem, WireError};
 use crate::feature::{DeviceFeature, MigData};
@@ -9,6 +9,7 @@ use crate::header::{Command, HEADER_SIZE, Header, Kind, Side};
 use crate::irqs::SetIrqs;
 use crate::layout;
 use crate::region::{RegionAccess, WriteMulti};
+use crate::region_info::{GetRegionInfo, GetRegionIoFds};
 use crate::version::Version;
 
 /// A request, borrowing its data from the buffer it was decoded from.

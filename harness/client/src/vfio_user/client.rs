@@ -1,22 +1,27 @@
 //! A call for every command.
 
+mod area;
+mod dma;
+
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use understudy_wire::version::{self, Negotiated, Offer};
 use understudy_wire::{
-    Command, DeviceFeature, DeviceInfo, DmaAccess, DmaLayout, DmaMap, DmaUnmap, Errno, GetIrqInfo,
-    GetRegionInfo, GetRegionIoFds, IrqData, IrqIndex, IrqInfo, Kind, Limits, MigData, RegionAccess,
-    RegionIndex, RegionInfoFlags, RegionWrite, Reply, Request, SetIrqs, Side, SparseArea,
-    SubRegionIoFd, Version, WireError, WriteMulti,
+    Command, DeviceFeature, DeviceInfo, DmaLayout, GetIrqInfo, GetRegionInfo, GetRegionIoFds,
+    IrqData, IrqIndex, IrqInfo, Kind, Limits, MigData, RegionAccess, RegionIndex, RegionInfoFlags,
+    RegionWrite, Reply, Request, SetIrqs, SparseArea, SubRegionIoFd, Version, WriteMulti,
 };
-use vm_memory::{FileOffset, MmapRegion, VolatileMemory};
 
-use crate::vfio_user::{ClientError, Connection, GuestMemory, Message, Observer};
+use crate::vfio_user::{ClientError, Connection, Message, Observer};
+
+use area::map_area;
+use dma::Mapping;
+
+pub use area::{MappedArea, Region};
+pub use dma::DmaCounts;
 
 /// Room for a reply with capabilities, in bytes: enough for thousands of sparse areas.
 const INFO_ARGSZ: u32 = 64 << 10;
@@ -54,69 +59,6 @@ impl Default for ClientOptions {
 pub struct Pending {
     id: u16,
     command: Command,
-}
-
-/// DMA messages served so far.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DmaCounts {
-    /// DMA_READ carried out.
-    pub reads: u64,
-    /// DMA_WRITE carried out.
-    pub writes: u64,
-    /// Refused: outside mapped memory, against its permissions, or malformed.
-    pub refused: u64,
-}
-
-/// A region, as DEVICE_GET_REGION_INFO describes it.
-#[derive(Debug)]
-pub struct Region {
-    /// Which region.
-    pub index: RegionIndex,
-    /// [`RegionInfoFlags`].
-    pub flags: u32,
-    /// Size in bytes; 0 for a region that does not exist.
-    pub size: u64,
-    /// Where the region starts in the descriptor, in bytes.
-    pub offset: u64,
-    /// Parts that can be mapped: all of it if there is a descriptor but no capability that says so.
-    pub areas: Vec<SparseArea>,
-    /// The descriptor to map, if the region can be mapped.
-    pub fd: Option<OwnedFd>,
-}
-
-/// A part of a region that is mapped into this process.
-#[derive(Debug)]
-pub struct MappedArea {
-    /// Which part, relative to the region.
-    pub area: SparseArea,
-    memory: MmapRegion,
-}
-
-impl MappedArea {
-    /// Reads at a region offset; `false` if the range is not inside.
-    pub fn read(&self, offset: u64, into: &mut [u8]) -> bool {
-        self.slice(offset, into.len()).is_some_and(|slice| slice.copy_to(into) == into.len())
-    }
-
-    /// Writes at a region offset; `false` if the range is not inside.
-    pub fn write(&self, offset: u64, from: &[u8]) -> bool {
-        self.slice(offset, from.len()).is_some_and(|slice| {
-            slice.copy_from(from);
-            true
-        })
-    }
-
-    fn slice(&self, offset: u64, len: usize) -> Option<vm_memory::VolatileSlice<'_>> {
-        let at = usize::try_from(offset.checked_sub(self.area.offset)?).ok()?;
-        self.memory.get_slice(at, len).ok()
-    }
-}
-
-/// Memory that the server may use, by address.
-#[derive(Debug)]
-struct Mapping {
-    memory: Arc<GuestMemory>,
-    map: DmaMap,
 }
 
 /// An attached client.
@@ -188,54 +130,6 @@ impl Client {
     /// The connection beneath. What is received from it directly is not seen here.
     pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
-    }
-
-    // Memory.
-
-    /// Maps `size` bytes at `iova` of guest memory. With `shared` its descriptor goes along;
-    /// without, the server reaches it through messages that this client serves.
-    ///
-    /// # Errors
-    /// The server's errno, or what went wrong.
-    pub fn map(
-        &mut self,
-        memory: &Arc<GuestMemory>,
-        iova: u64,
-        size: u64,
-        flags: u32,
-        shared: bool,
-    ) -> Result<(), ClientError> {
-        let offset = if shared { iova.saturating_sub(memory.base()) } else { 0 };
-        let map = DmaMap::new(flags, offset, iova, size);
-        let fds = [memory.fd()];
-        let fds = if shared { fds.as_slice() } else { &[] };
-        // Before the server can use it.
-        self.mappings.push(Mapping { memory: Arc::clone(memory), map });
-        let done = self.request(&Request::DmaMap(map), fds);
-        if done.is_err() {
-            self.mappings.pop();
-        }
-        done.map(|_| ())
-    }
-
-    /// Unmaps what [`map`](Self::map) mapped.
-    ///
-    /// # Errors
-    /// The server's errno, or what went wrong.
-    pub fn unmap(&mut self, iova: u64, size: u64) -> Result<(), ClientError> {
-        self.request(&Request::DmaUnmap(DmaUnmap::new(iova, size)), &[])?;
-        self.mappings.retain(|mapping| (mapping.map.address, mapping.map.size) != (iova, size));
-        Ok(())
-    }
-
-    /// Unmaps everything.
-    ///
-    /// # Errors
-    /// The server's errno, or what went wrong.
-    pub fn unmap_all(&mut self) -> Result<(), ClientError> {
-        self.request(&Request::DmaUnmap(DmaUnmap::all()), &[])?;
-        self.mappings.clear();
-        Ok(())
     }
 
     // What the device is.
@@ -576,86 +470,6 @@ impl Client {
         }
     }
 
-    fn serve_request(&mut self, message: &Message) -> Result<(), ClientError> {
-        let (header, limits) = (&message.header, self.options.offer.limits());
-        let mut out = std::mem::take(&mut self.scratch);
-        out.clear();
-        let done = Request::decode(Side::Server, header, &message.payload, &limits)
-            .map_err(|error: WireError| error.errno)
-            .and_then(|request| self.transfer(header.id, &request, &message.payload, &mut out));
-        match done {
-            Ok(Command::DMA_READ) => self.dma.reads += 1,
-            Ok(_) => self.dma.writes += 1,
-            Err(errno) => {
-                self.dma.refused += 1;
-                out.clear();
-                Reply::Error(header.command, errno).encode(header.id, &mut out);
-            }
-        }
-        let sent = if header.no_reply() {
-            Ok(())
-        } else {
-            self.connection.send(&out, &[], Instant::now() + self.options.timeout)
-        };
-        self.scratch = out;
-        sent
-    }
-
-    /// Carries out a DMA request and appends the reply.
-    fn transfer(
-        &self,
-        id: u16,
-        request: &Request<'_>,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Command, Errno> {
-        let layout = self.options.dma_layout;
-        match *request {
-            Request::DmaRead(access) => {
-                let memory = self.reachable(access, DmaMap::READ)?;
-                let len = usize::try_from(access.count).map_err(|_| Errno::TOO_BIG)?;
-                let mut data = vec![0; len];
-                if !memory.read(access.address, &mut data) {
-                    return Err(Errno::FAULT);
-                }
-                Reply::encode_dma_read(id, access.address, &data, layout, out);
-                Ok(Command::DMA_READ)
-            }
-            Request::DmaWrite(access, data) => {
-                let memory = self.reachable(access, DmaMap::WRITE)?;
-                let early = || payload.get(12..)?.get(..data.len());
-                let data = match layout {
-                    DmaLayout::Standard => data,
-                    DmaLayout::Early => early().ok_or(Errno::INVAL)?,
-                };
-                if !memory.write(access.address, data) {
-                    return Err(Errno::FAULT);
-                }
-                // QEMU's reply is the header alone.
-                let written = (layout == DmaLayout::Standard).then_some(access);
-                Reply::DmaWrite(written).encode(id, out);
-                Ok(Command::DMA_WRITE)
-            }
-            _ => Err(Errno::NOTSUP),
-        }
-    }
-
-    /// The memory behind a DMA request, if a mapping covers all of it and allows it.
-    fn reachable(&self, access: DmaAccess, flag: u32) -> Result<&GuestMemory, Errno> {
-        let inside = |map: &DmaMap| {
-            let start = access.address.checked_sub(map.address);
-            start.is_some_and(|start| {
-                start.checked_add(access.count).is_some_and(|end| end <= map.size)
-            })
-        };
-        let mapping = self.mappings.iter().find(|mapping| inside(&mapping.map));
-        let mapping = mapping.ok_or(Errno::FAULT)?;
-        if mapping.map.flags & flag == 0 {
-            return Err(Errno::ACCES);
-        }
-        Ok(&mapping.memory)
-    }
-
     fn send(
         &mut self,
         request: &Request<'_>,
@@ -701,18 +515,4 @@ impl AsFd for Client {
 
 fn unexpected(command: Command) -> ClientError {
     ClientError::Unexpected(format!("a reply to {command} that does not fit what was asked"))
-}
-
-fn map_area(region: &Region, fd: &OwnedFd, area: SparseArea) -> Result<MappedArea, ClientError> {
-    let end = area.offset.checked_add(area.size);
-    let start = region.offset.checked_add(area.offset);
-    let (Some(true), Some(start)) = (end.map(|end| end <= region.size), start) else {
-        return Err(ClientError::Unexpected("a mappable area outside its region".into()));
-    };
-    let what = "mapping a region";
-    let file = fd.try_clone().map(File::from).map_err(|error| ClientError::io(what, error))?;
-    let size = usize::try_from(area.size).map_err(|_| ClientError::Limit("address space"))?;
-    let memory = MmapRegion::from_file(FileOffset::new(file, start), size)
-        .map_err(|error| ClientError::io(what, std::io::Error::other(error)))?;
-    Ok(MappedArea { area, memory })
 }
