@@ -2,7 +2,6 @@
 
 use understudy_device::{Bus, DmaFault};
 use understudy_ring::{Entry, Ring};
-use zerocopy::IntoBytes;
 
 use crate::layout::{REQUEST_LEN, RESPONSE_LEN, Response};
 
@@ -110,9 +109,7 @@ pub(crate) struct Completion([u8; RESPONSE_LEN]);
 
 impl From<Response> for Completion {
     fn from(response: Response) -> Self {
-        let mut bytes = [0; RESPONSE_LEN];
-        bytes.copy_from_slice(response.as_bytes());
-        Self(bytes)
+        Self(zerocopy::transmute!(response))
     }
 }
 

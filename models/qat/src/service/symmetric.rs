@@ -108,9 +108,9 @@ pub(crate) fn run(
     };
     check_protocol(request, auth.as_ref())?;
     read_buffers(bus, &request.buffers, request.header.common, source, destination)?;
-    let plan = Plan::new(request, cipher.is_some(), auth.as_ref(), *max_len)?;
+    let plan = &Plan::new(request, cipher.is_some(), auth.as_ref(), *max_len)?;
     let mut job = Job { bus, request, plan, source, destination, data, aad, keys };
-    if !job.plan.direct {
+    if !plan.direct {
         job.read()?;
     }
     match specific >> flags::PROTOCOL_SHIFT & 7 {
@@ -119,10 +119,10 @@ pub(crate) fn run(
         flags::PROTOCOL_GCM => job.gcm(cipher, auth)?,
         _ => return Err(Failure::Unsupported),
     }
-    if !job.plan.direct {
+    if !plan.direct {
         job.write()?;
     }
-    Ok(job.plan.end as u64)
+    Ok(plan.end as u64)
 }
 
 /// Where the request has flags for the protocol of its hash, they must be what the descriptor says.
@@ -228,7 +228,7 @@ fn span(offset: u32, len: u32, max_len: usize) -> Result<Range<usize>, Failure> 
 struct Job<'a> {
     bus: &'a mut dyn Bus,
     request: &'a SymmetricRequest,
-    plan: Plan,
+    plan: &'a Plan,
     source: &'a SgList,
     destination: &'a SgList,
     data: &'a mut Vec<u8>,
@@ -238,7 +238,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn read(&mut self) -> Result<(), Failure> {
-        let plan = &self.plan;
+        let plan = self.plan;
         let len = plan.end_with_tag();
         // A digest that is to be made need not have room in the source.
         let from_source = if plan.compares { len } else { plan.end };
@@ -250,7 +250,7 @@ impl Job<'_> {
 
     /// Writes what the cipher changed; out of place, everything. A hash alone changes nothing.
     fn write(&mut self) -> Result<(), Failure> {
-        let plan = &self.plan;
+        let plan = self.plan;
         let made = plan.tag.clone().filter(|_| plan.returns);
         let changed = match self.request.header.command {
             symmetric::AUTH => 0..0,
@@ -268,16 +268,15 @@ impl Job<'_> {
     }
 
     /// The IV: in the request, or where the request says.
-    fn iv(&mut self) -> Result<[u8; 16], Failure> {
-        let mut iv = self.request.cipher.iv;
+    fn read_iv(&mut self, into: &mut [u8; 16]) -> Result<(), Failure> {
+        let iv = &self.request.cipher.iv;
         if self.request.header.specific.get() & flags::IV_INLINE != 0 {
-            return Ok(iv);
+            *into = *iv;
+            return Ok(());
         }
         let address = iv.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
         let len = usize::from(self.request.control.iv_words) * 8;
-        iv = [0; 16];
-        self.bus.dma_read(address, iv.get_mut(..len).ok_or(Failure::Invalid)?)?;
-        Ok(iv)
+        Ok(self.bus.dma_read(address, into.get_mut(..len).ok_or(Failure::Invalid)?)?)
     }
 
     fn plain(
@@ -304,10 +303,13 @@ impl Job<'_> {
         &mut self,
         CipherContent { engine, direction, key }: CipherContent<'_>,
     ) -> Result<(), Failure> {
-        let iv = if engine == Engine::Null { [0; 16] } else { self.iv()? };
+        let mut iv = [0; 16];
+        if engine != Engine::Null {
+            self.read_iv(&mut iv)?;
+        }
         let iv = |len| iv.get(..len).unwrap_or_default();
         let keys = &mut *self.keys;
-        change(self.bus, self.source, &self.plan, self.data, |data| match engine {
+        change(self.bus, self.source, self.plan, self.data, |data| match engine {
             Engine::Null => Ok(()),
             Engine::Block(algorithm) => {
                 let key = keys.cipher(algorithm, key)?;
@@ -330,7 +332,8 @@ impl Job<'_> {
         if cipher.engine != Engine::Block(Cipher::AesCtr) {
             return Err(Failure::Unsupported);
         }
-        let iv = self.iv()?;
+        let mut iv = [0; 16];
+        self.read_iv(&mut iv)?;
         let mut mask = [0; 16];
         self.keys.cipher(Cipher::AesCtr, cipher.key)?.apply(Direction::Encrypt, &iv, &mut mask)?;
         if self.plan.hash_first {
@@ -356,14 +359,15 @@ impl Job<'_> {
         let (Some(cipher), Some(AuthContent::Galois { aad_len })) = (cipher, auth) else {
             return Err(Failure::Unsupported);
         };
-        let plan = &self.plan;
+        let plan = self.plan;
         let encrypts = plan.returns && !plan.compares && !plan.hash_first;
         let decrypts = plan.compares && !plan.returns && plan.hash_first;
         let aligned = plan.cipher.is_empty() || plan.cipher == plan.auth;
         if cipher.engine != Engine::Block(Cipher::AesCtr) || encrypts == decrypts || !aligned {
             return Err(Failure::Unsupported);
         }
-        let iv = self.iv()?;
+        let mut iv = [0; 16];
+        self.read_iv(&mut iv)?;
         let nonce = match self.request.header.specific.get() & flags::GCM_IV_12_BYTES {
             0 => Nonce::J0(&iv),
             _ => Nonce::Bytes(iv.get(..12).unwrap_or_default()),
@@ -373,7 +377,7 @@ impl Job<'_> {
         if decrypts {
             self.read_tag(&mut tag)?;
         }
-        let plan = &self.plan;
+        let plan = self.plan;
         if plan.cipher.is_empty() {
             self.aad.extend_from_slice(self.data.get(plan.auth.clone()).unwrap_or_default());
         }
@@ -386,7 +390,7 @@ impl Job<'_> {
         if decrypts {
             return Ok(());
         }
-        put_tag(self.bus, self.request, &self.plan, self.data, tag)
+        put_tag(self.bus, self.request, self.plan, self.data, tag)
     }
 
     /// Computes the digest, then writes or compares it. `mask` is added to a CBC-MAC.
@@ -407,7 +411,7 @@ impl Job<'_> {
             _ => {}
         }
         let (keys, prefix) = (&mut *self.keys, &*self.aad);
-        cover(self.bus, self.source, &self.plan, self.data, |covered| {
+        cover(self.bus, self.source, self.plan, self.data, |covered| {
             digest(auth, keys, prefix, covered, mask, &mut tag)
         })?;
         let tag = tag.get(..self.plan.tag_len).unwrap_or_default();
@@ -419,7 +423,7 @@ impl Job<'_> {
             }
         }
         if self.plan.returns {
-            put_tag(self.bus, self.request, &self.plan, self.data, tag)?;
+            put_tag(self.bus, self.request, self.plan, self.data, tag)?;
         }
         Ok(())
     }
