@@ -169,10 +169,11 @@ pub trait Bus {
     /// [`DmaFault`] if any byte of the range cannot be written.
     fn dma_write(&mut self, iova: u64, from: &[u8]) -> Result<(), DmaFault>;
 
-    /// Has `work` use guest memory where it is, once, and returns `true`; or does nothing and returns
-    /// `false`, the default: then the memory is to be copied. `work` says whether it changed any of
-    /// it. Only a host lends whose memory nothing else can touch meanwhile, such as a simulation:
-    /// never one whose memory a guest has mapped. For scatter-gather cursors, which copy if need be.
+    /// Has `work` use guest memory where it is, once, and returns `true`; or does nothing and
+    /// returns `false`, the default: then the memory is to be copied. `work` says whether it changed
+    /// any of it. Only a host lends whose memory nothing else can touch meanwhile, such as a
+    /// simulation: never one whose memory a guest has mapped. For scatter-gather cursors, which copy
+    /// if need be.
     fn dma_lend(&mut self, iova: u64, len: usize, work: &mut dyn FnMut(&mut [u8]) -> bool) -> bool {
         let (_, _, _) = (iova, len, work);
         false

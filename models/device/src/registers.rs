@@ -319,8 +319,8 @@ impl<Id: Copy + 'static> Decoder<Id> {
     /// needs no cutting.
     fn whole(&self, offset: u64, len: usize) -> Option<(&'static Register<Id>, RegisterRef<Id>)> {
         let rows = self.0.registers;
-        // Tables are short, and a driver writes few registers often: processors foresee a loop better
-        // than a search.
+        // Tables have some dozens of rows at most, and a driver uses few of them often: processors
+        // foresee a loop better than a search.
         let (slot, row) = rows.iter().enumerate().find(|(_, row)| offset < row.end())?;
         let from = u32::try_from(offset).ok()?.checked_sub(row.offset)?;
         let index = if row.count == 1 { 0 } else { from / row.stride };

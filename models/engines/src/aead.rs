@@ -120,7 +120,8 @@ impl Key {
         self.algorithm
     }
 
-    /// Encrypts `data` in place and fills `tag`, whose length is the tag length asked for.
+    /// Encrypts `data` in place and fills `tag`, whose length is the tag length asked for. On errors
+    /// `data` is unchanged.
     ///
     /// # Errors
     /// [`Error::InvalidOutputLength`] for the tag, [`Error::InvalidIvLength`] for the nonce,

@@ -57,7 +57,7 @@ impl Cipher {
         }
     }
 
-    /// Encrypts or decrypts in place.
+    /// Encrypts or decrypts in place. On errors `data` is unchanged.
     ///
     /// # Errors
     /// [`Error::InvalidKeyLength`], [`Error::InvalidIvLength`].

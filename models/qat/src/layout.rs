@@ -347,6 +347,7 @@ pub mod compression_flags {
 /// A response of any service (`icp_qat_fw_comn_resp`, `icp_qat_fw_comp_resp`,
 /// `icp_qat_fw_pke_resp`). Its first byte is never that of [`EMPTY`].
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout)]
+// Aligned, so that it is copied by whole words.
 #[repr(C, align(8))]
 pub struct Response {
     reserved: u8,

@@ -30,7 +30,10 @@
 //!   do not have.
 //!
 //! # Where the drivers leave it open
-//! - A request whose digest does not match writes nothing. A hash alone writes its digest only.
+//! - A request whose digest does not match writes nothing. A hash alone writes its digest only. Where
+//!   both are written, the data are first; if the digest's address is out of reach, they stay written.
+//! - Only what is used of a buffer need be in reach: of one that a cipher changes in place or a hash
+//!   covers, not the bytes before.
 //! - A GCM request with nothing to encrypt is GMAC over what the hash covers.
 //! - Failures of symmetric requests also have the common bits for unsupported requests and invalid
 //!   parameters; memory that cannot be accessed is `ERR_CODE_ENDPOINT_ERROR`.

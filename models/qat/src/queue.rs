@@ -104,6 +104,7 @@ impl Entry for Request {
 
 /// A response as it will lie in the ring.
 #[derive(Debug, Clone, Default)]
+// Aligned, so that it is copied by whole words.
 #[repr(align(8))]
 pub(crate) struct Completion([u8; RESPONSE_LEN]);
 
@@ -163,8 +164,8 @@ impl Ring for Pair {
         if ring.used() < self.message_len {
             return Ok(false);
         }
-        // The head stays a multiple of the length, which divides the size: no request wraps. Both are
-        // powers of two.
+        // The head stays a multiple of the length, which divides the size: no request wraps. Both
+        // are powers of two.
         ring.head &= !(self.message_len - 1);
         entry.len = usize::try_from(self.message_len).unwrap_or(REQUEST_LEN);
         bus.dma_read(ring.address(ring.head), entry.bytes())?;

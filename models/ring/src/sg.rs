@@ -186,11 +186,11 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
-    /// Has `work` look at the next `len` bytes and moves past them: in guest memory itself if the host
-    /// lends it, else in `copy`.
+    /// Has `work` look at the next `len` bytes and moves past them: in guest memory itself if the
+    /// host lends it, else in `copy`.
     ///
     /// # Errors
-    /// That of `work`, [`SgError::Short`] or [`SgError::Fault`].
+    /// That of `work`, [`SgError::Short`] or [`SgError::Fault`]; nothing is moved then.
     pub fn view<E: From<SgError>>(
         &mut self,
         bus: &mut dyn Bus,
@@ -201,12 +201,12 @@ impl<'a> Cursor<'a> {
         self.lend(bus, len, copy, false, |data| work(data))
     }
 
-    /// Has `work` change the next `len` bytes and moves past them: in guest memory itself if the host
-    /// lends it, else in `copy`, which is then written back. Work that fails must have changed
-    /// nothing, and nothing is written back.
+    /// Has `work` change the next `len` bytes and moves past them: in guest memory itself if the
+    /// host lends it, else in `copy`, which is then written back. Work that fails must have changed
+    /// nothing.
     ///
     /// # Errors
-    /// That of `work`, [`SgError::Short`] or [`SgError::Fault`].
+    /// That of `work`, [`SgError::Short`] or [`SgError::Fault`]; nothing is moved then.
     pub fn update<E: From<SgError>>(
         &mut self,
         bus: &mut dyn Bus,
@@ -236,18 +236,20 @@ impl<'a> Cursor<'a> {
         if let Some(run) = self.run(len as u64).filter(|run| run.len as usize == len)
             && bus.dma_lend(run.iova, len, &mut once)
         {
+            result?;
             self.advance(run.len);
-            return result;
+            return Ok(());
         }
         copy.resize(len, 0);
-        let mut from = *self;
-        from.read(bus, copy)?;
-        let changed = once(copy);
+        let mut behind = *self;
+        behind.read(bus, copy)?;
+        once(copy);
         result?;
-        if changed {
-            self.write(bus, copy)?;
+        if changes {
+            let mut to = *self;
+            to.write(bus, copy)?;
         }
-        *self = from;
+        *self = behind;
         Ok(())
     }
 

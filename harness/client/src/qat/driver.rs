@@ -26,6 +26,7 @@ const MISC: u8 = 2;
 const RESPONSES: u64 = 8;
 const EMPTY: [u8; 4] = [0x7f; 4];
 const RESPONSE_LEN: usize = 32;
+const NO_PAIR: DriverError = DriverError::BadRequest("no such pair");
 /// What Linux lets interrupts be held back for.
 const COALESCE_NANOS: u32 = 0x27ff;
 
@@ -102,6 +103,27 @@ struct Pair {
     tail: usize,
     head: usize,
     in_flight: usize,
+}
+
+impl Pair {
+    fn put(
+        &mut self,
+        platform: &mut impl Platform,
+        index: u16,
+        message: &[u8],
+    ) -> Result<(), DriverError> {
+        if message.len() != self.message_len {
+            return Err(DriverError::BadRequest("a message of another length"));
+        }
+        if self.in_flight + 1 >= self.slots {
+            return Err(DriverError::QueueFull { queue: index });
+        }
+        platform.dma_write(self.requests.at(self.tail), message)?;
+        // Sizes of rings are powers of two.
+        self.tail = (self.tail + message.len()) & (self.requests.len - 1);
+        self.in_flight += 1;
+        Ok(())
+    }
 }
 
 /// A virtual function in use.
@@ -266,42 +288,27 @@ impl<P: Platform> Driver<P> {
         self.submit_burst(index, [message])
     }
 
-    /// Puts requests into a ring, then tells the device of all of them at once, as DPDK does.
+    /// Puts requests into a ring, then tells the device of all of them at once.
     ///
     /// # Errors
-    /// [`DriverError::QueueFull`], or a failed access. The device is told of none then.
+    /// [`DriverError::QueueFull`] if not all of them fit, or a failed access. No request is in the
+    /// ring then.
     pub fn submit_burst<'m>(
         &mut self,
         index: u16,
         messages: impl IntoIterator<Item = &'m [u8]>,
     ) -> Result<(), DriverError> {
-        let mut tail = None;
+        let pair = self.pairs.get_mut(&index).ok_or(NO_PAIR)?;
+        let before = (pair.tail, pair.in_flight);
         for message in messages {
-            tail = Some(self.put(index, message)?);
+            if let Err(error) = pair.put(&mut self.platform, index, message) {
+                (pair.tail, pair.in_flight) = before;
+                return Err(error);
+            }
         }
-        match tail {
-            Some(tail) => self.write(RINGS, ring::TAIL + u64::from(index) * 4, tail),
-            None => Ok(()),
-        }
-    }
-
-    /// Puts a request into a ring without telling the device. Returns the tail to tell.
-    fn put(&mut self, index: u16, message: &[u8]) -> Result<u32, DriverError> {
-        let no_pair = DriverError::BadRequest("no such pair");
-        let pair = self.pairs.get_mut(&index).ok_or(no_pair)?;
-        if message.len() != pair.message_len {
-            return Err(DriverError::BadRequest("a message of another length"));
-        }
-        if pair.in_flight + 1 >= pair.slots {
-            return Err(DriverError::QueueFull { queue: index });
-        }
-        self.platform.dma_write(pair.requests.at(pair.tail), message)?;
-        // Sizes of rings are powers of two.
-        pair.tail = (pair.tail + message.len()) & (pair.requests.len - 1);
-        pair.in_flight += 1;
-        let tail = pair.tail;
+        let tail = u32::try_from(pair.tail).unwrap_or(u32::MAX);
         self.platform.fence();
-        Ok(u32::try_from(tail).unwrap_or(u32::MAX))
+        self.write(RINGS, ring::TAIL + u64::from(index) * 4, tail)
     }
 
     /// Takes the next response of a pair, if there is one, without waiting.
@@ -309,18 +316,16 @@ impl<P: Platform> Driver<P> {
     /// # Errors
     /// [`DriverError::UnknownId`] for a response without a request, or a failed access.
     pub fn take(&mut self, index: u16) -> Result<Option<Response>, DriverError> {
-        let response = self.look(index)?;
-        if response.is_some() {
-            self.release(index)?;
-        }
+        let mut response = None;
+        self.take_burst(index, 1, |it| response = Some(it))?;
         Ok(response)
     }
 
-    /// Takes up to `most` responses that are there, then tells the device of all of them at once,
-    /// as DPDK does. Returns how many.
+    /// Takes up to `most` responses that are there, then tells the device of all of them at once.
+    /// Returns how many.
     ///
     /// # Errors
-    /// As [`take`](Self::take).
+    /// As [`take`](Self::take), after those that could be taken.
     pub fn take_burst(
         &mut self,
         index: u16,
@@ -328,22 +333,27 @@ impl<P: Platform> Driver<P> {
         mut visit: impl FnMut(Response),
     ) -> Result<usize, DriverError> {
         let mut taken = 0;
-        while taken < most
-            && let Some(response) = self.look(index)?
-        {
-            visit(response);
+        let mut looked = Ok(());
+        while taken < most {
+            match self.look(index) {
+                Ok(Some(response)) => visit(response),
+                Ok(None) => break,
+                Err(error) => {
+                    looked = Err(error);
+                    break;
+                }
+            }
             taken += 1;
         }
         if taken > 0 {
             self.release(index)?;
         }
-        Ok(taken)
+        looked.map(|()| taken)
     }
 
     /// Takes the next response without telling the device.
     fn look(&mut self, index: u16) -> Result<Option<Response>, DriverError> {
-        let no_pair = DriverError::BadRequest("no such pair");
-        let pair = self.pairs.get_mut(&index).ok_or(no_pair)?;
+        let pair = self.pairs.get_mut(&index).ok_or(NO_PAIR)?;
         let at = pair.responses.at(pair.head);
         let mut first = [0; 4];
         self.platform.dma_read(at, &mut first)?;
@@ -391,27 +401,27 @@ impl<P: Platform> Driver<P> {
         mut visit: impl FnMut(Response),
     ) -> Result<(), DriverError> {
         let mut left = count;
-        let mut deadline = None;
+        let (mut deadline, mut quiet) = (None, false);
         loop {
-            left -= self.take_burst(index, left, &mut visit)?;
+            let taken = self.take_burst(index, left, &mut visit)?;
+            left -= taken;
             if left == 0 {
                 return Ok(());
             }
-            let deadline = match deadline {
-                Some(deadline) if self.platform.now() >= deadline => {
-                    return Err(DriverError::Timeout("a response"));
-                }
-                Some(deadline) => deadline,
-                None => *deadline.insert(self.deadline()),
-            };
-            if self.options.interrupts {
-                if !self.platform.wait_interrupt(0, deadline)? {
-                    return Err(DriverError::Timeout("an interrupt"));
-                }
+            if taken > 0 {
+                (deadline, quiet) = (None, false);
+            }
+            let deadline = *deadline.get_or_insert_with(|| self.deadline());
+            if quiet || self.platform.now() >= deadline {
+                return Err(DriverError::Timeout("a response"));
+            }
+            if !self.options.interrupts {
+                // Quiet means that all is done: the responses are there, or will not come.
+                quiet = self.platform.idle(deadline)? == Activity::Quiet;
+            } else if self.platform.wait_interrupt(0, deadline)? {
                 self.serve_interrupt()?;
-            } else if self.platform.idle(deadline)? == Activity::Quiet {
-                left -= self.take_burst(index, left, &mut visit)?;
-                return if left == 0 { Ok(()) } else { Err(DriverError::Timeout("a response")) };
+            } else {
+                return Err(DriverError::Timeout("an interrupt"));
             }
         }
     }

@@ -1,4 +1,7 @@
+use understudy_device::{Tap, Verdict};
+
 use super::*;
+use crate::{Access, Action, Interposer, Route, Signal};
 
 #[test]
 fn memory_space_enable_gates_bars() {
@@ -71,8 +74,56 @@ fn bus_master_enable_gates_dma() {
     assert_eq!(dma(&mut bench), [Saw::Dma(Ok(())), Saw::Dma(Ok(()))], "no soft reset");
 }
 
+/// Lets everything pass.
+struct Spectator;
+
+impl Interposer for Spectator {
+    fn access(&mut self, _: &mut dyn Host, _: Access, _: &mut [u8]) -> Route {
+        Route::Pass
+    }
+    fn answer(&mut self, _: &mut dyn Host, _: Access, _: &mut [u8]) {}
+    fn may_work(&mut self, _: Nanos) -> bool {
+        true
+    }
+    fn finish(&mut self, _: Nanos, done: FinishedJob) -> Option<FinishedJob> {
+        Some(done)
+    }
+    fn dma_read(
+        &mut self,
+        host: &mut dyn Host,
+        iova: u64,
+        into: &mut [u8],
+    ) -> Result<(), DmaFault> {
+        host.dma_read(iova, into)
+    }
+    fn dma_write(&mut self, host: &mut dyn Host, iova: u64, from: &[u8]) -> Result<(), DmaFault> {
+        host.dma_write(iova, from)
+    }
+    fn raise(&mut self, _: Nanos, _: Vector) -> Signal {
+        Signal::Pass
+    }
+    fn line(&mut self, _: Nanos, _: bool) -> bool {
+        true
+    }
+    fn tap(&mut self, _: &mut dyn Host, _: Tap, _: u16, _: &mut [u8]) -> Verdict {
+        Verdict::Pass
+    }
+    fn may_fetch(&mut self, _: Nanos, _: u16) -> bool {
+        true
+    }
+    fn reset(&mut self, _: ResetKind) -> bool {
+        true
+    }
+    fn due(&mut self, _: Nanos) -> Option<Action> {
+        None
+    }
+    fn next_due(&self) -> Option<Nanos> {
+        None
+    }
+}
+
 #[test]
-fn memory_is_lent_to_bus_masters_only() {
+fn memory_is_lent_to_bus_masters_and_not_past_interposers() {
     let mut bench = Bench::new(vec![]);
     let lent = |bench: &mut Bench| {
         bench.saw();
@@ -81,6 +132,10 @@ fn memory_is_lent_to_bus_masters_only() {
     };
     assert!(!lent(&mut bench), "no bus master");
     bench.enable();
+    assert!(lent(&mut bench));
+    bench.function.interpose(Some(Box::new(Spectator)));
+    assert!(!lent(&mut bench));
+    bench.function.interpose(None);
     assert!(lent(&mut bench));
 }
 

@@ -219,7 +219,7 @@ impl<'a> AuthContent<'a> {
     ) -> Result<Self, Failure> {
         let (hash, state_len) = hash_algorithm(number).ok_or(Failure::Unsupported)?;
         let Some(state_len) = state_len else {
-            // It has no keyed mode.
+            // The sponge has no keyed mode.
             let plain = state2.is_none();
             let inner = HashState { algorithm: hash, state: None, blocks: 0 };
             return plain.then_some(Self::Hash { inner, outer: None }).ok_or(Failure::Unsupported);

@@ -1,8 +1,9 @@
 //! The symmetric service: ciphers, hashes, both in either order, CCM and GCM (`icp_qat_fw_la.h`).
 //!
-//! Where nothing but a cipher or a hash touches the data, that is done in place, in guest memory
-//! itself if the host lends it. Any other request passes through memory of the model as a whole:
-//! read once, changed, written once, and not at all if its digest does not match.
+//! Where a cipher changes data in place, a hash covers them, or GCM encrypts them in place, and the
+//! digest is elsewhere, that is done in guest memory itself if the host lends it. Any other request
+//! passes through memory of the model as a whole: read once, changed, written once, and not at all
+//! if its digest does not match.
 
 use std::ops::Range;
 
@@ -10,7 +11,7 @@ use understudy_device::Bus;
 use understudy_engines::aead::Nonce;
 use understudy_engines::cipher::{self, Algorithm as Cipher, Direction};
 use understudy_engines::{mac, wireless};
-use understudy_ring::SgList;
+use understudy_ring::{Cursor, SgList};
 
 use super::content::{AuthContent, CipherContent, Engine, MAX_CONTENT_LEN};
 use super::keys::KeyCache;
@@ -109,19 +110,16 @@ pub(crate) fn run(
     check_protocol(request, auth.as_ref())?;
     read_buffers(bus, &request.buffers, request.header.common, source, destination)?;
     let plan = &Plan::new(request, cipher.is_some(), auth.as_ref(), *max_len)?;
-    let mut job = Job { bus, request, plan, source, destination, data, aad, keys };
-    if !plan.direct {
-        job.read()?;
-    }
+    let tag = [0; MAX_TAG_LEN];
+    let mut job = Job { bus, request, plan, source, destination, data, aad, keys, tag };
+    job.read()?;
     match specific >> flags::PROTOCOL_SHIFT & 7 {
         flags::PROTOCOL_NONE | flags::PROTOCOL_SNOW_3G => job.plain(cipher, auth)?,
         flags::PROTOCOL_CCM => job.ccm(cipher, auth)?,
         flags::PROTOCOL_GCM => job.gcm(cipher, auth)?,
         _ => return Err(Failure::Unsupported),
     }
-    if !plan.direct {
-        job.write()?;
-    }
+    job.write()?;
     Ok(plan.end as u64)
 }
 
@@ -192,8 +190,8 @@ impl Plan {
         let same = in_place && buffers.source_len == buffers.destination_len;
         let direct = match (ciphers, auth) {
             (true, None) => same,
-            // What fails to match must leave the buffer as it is, so that only encryption qualifies.
-            (true, Some(AuthContent::Galois { .. })) => same && returns && !cipher.is_empty(),
+            // What does not match must leave the buffer as it is.
+            (true, Some(AuthContent::Galois { .. })) => same && !compares && !cipher.is_empty(),
             (true, Some(_)) => false,
             (false, _) => true,
         };
@@ -234,11 +232,16 @@ struct Job<'a> {
     data: &'a mut Vec<u8>,
     aad: &'a mut Vec<u8>,
     keys: &'a mut KeyCache,
+    /// The digest that was made.
+    tag: [u8; MAX_TAG_LEN],
 }
 
 impl Job<'_> {
     fn read(&mut self) -> Result<(), Failure> {
         let plan = self.plan;
+        if plan.direct {
+            return Ok(());
+        }
         let len = plan.end_with_tag();
         // A digest that is to be made need not have room in the source.
         let from_source = if plan.compares { len } else { plan.end };
@@ -248,21 +251,36 @@ impl Job<'_> {
         Ok(self.source.cursor().read(self.bus, read)?)
     }
 
-    /// Writes what the cipher changed; out of place, everything. A hash alone changes nothing.
+    /// Writes what the cipher changed; out of place, everything. A hash alone changes nothing. Then
+    /// the digest.
     fn write(&mut self) -> Result<(), Failure> {
         let plan = self.plan;
-        let made = plan.tag.clone().filter(|_| plan.returns);
         let changed = match self.request.header.command {
             symmetric::AUTH => 0..0,
+            _ if plan.direct => 0..0,
             _ if plan.in_place => plan.cipher.clone(),
             _ => 0..plan.end,
         };
+        let made = plan.tag.clone().filter(|_| plan.returns);
         for range in [changed, made.unwrap_or(0..0)] {
             if !range.is_empty() {
-                let mut cursor = self.destination.cursor();
-                cursor.skip(range.start as u64)?;
-                cursor.write(self.bus, self.data.get(range).unwrap_or_default())?;
+                let data = self.data.get(range.clone()).unwrap_or_default();
+                part(self.destination, &range)?.write(self.bus, data)?;
             }
+        }
+        if plan.returns && plan.tag.is_none() {
+            let tag = self.tag.get(..plan.tag_len).ok_or(Failure::Invalid)?;
+            self.bus.dma_write(self.request.auth.result.get(), tag)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the digest that was made. One in the buffer may be enciphered yet.
+    fn keep_tag(&mut self, tag: [u8; MAX_TAG_LEN]) -> Result<(), Failure> {
+        self.tag = tag;
+        if let Some(range) = self.plan.tag.clone() {
+            let tag = self.tag.get(..range.len()).ok_or(Failure::Invalid)?;
+            self.data.get_mut(range).ok_or(Failure::Invalid)?.copy_from_slice(tag);
         }
         Ok(())
     }
@@ -382,18 +400,15 @@ impl Job<'_> {
             self.aad.extend_from_slice(self.data.get(plan.auth.clone()).unwrap_or_default());
         }
         let (key, aad) = (self.keys.gcm(cipher.key)?, &*self.aad);
-        let tag = tag.get_mut(..plan.tag_len).ok_or(Failure::Invalid)?;
+        let made = tag.get_mut(..plan.tag_len).ok_or(Failure::Invalid)?;
         change(self.bus, self.source, plan, self.data, |data| match decrypts {
-            true => Ok(key.decrypt(nonce, aad, data, tag)?),
-            false => Ok(key.encrypt(nonce, aad, data, tag)?),
+            true => Ok(key.decrypt(nonce, aad, data, made)?),
+            false => Ok(key.encrypt(nonce, aad, data, made)?),
         })?;
-        if decrypts {
-            return Ok(());
-        }
-        put_tag(self.bus, self.request, self.plan, self.data, tag)
+        if encrypts { self.keep_tag(tag) } else { Ok(()) }
     }
 
-    /// Computes the digest, then writes or compares it. `mask` is added to a CBC-MAC.
+    /// Computes the digest, then keeps or compares it. `mask` is added to a CBC-MAC.
     fn authenticate(
         &mut self,
         auth: Option<&AuthContent<'_>>,
@@ -414,18 +429,15 @@ impl Job<'_> {
         cover(self.bus, self.source, self.plan, self.data, |covered| {
             digest(auth, keys, prefix, covered, mask, &mut tag)
         })?;
-        let tag = tag.get(..self.plan.tag_len).unwrap_or_default();
         if self.plan.compares && !matches!(auth, AuthContent::Null) {
             let mut expected = [0; MAX_TAG_LEN];
             self.read_tag(&mut expected)?;
-            if expected.get(..tag.len()) != Some(tag) {
+            let len = self.plan.tag_len;
+            if expected.get(..len) != tag.get(..len) {
                 return Err(Failure::Mismatch);
             }
         }
-        if self.plan.returns {
-            put_tag(self.bus, self.request, self.plan, self.data, tag)?;
-        }
-        Ok(())
+        if self.plan.returns { self.keep_tag(tag) } else { Ok(()) }
     }
 
     fn read_aad(&mut self, len: usize) -> Result<(), Failure> {
@@ -458,13 +470,10 @@ fn change(
     data: &mut Vec<u8>,
     work: impl FnOnce(&mut [u8]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let range = plan.cipher.clone();
     if !plan.direct {
-        return work(data.get_mut(range).ok_or(Failure::Invalid)?);
+        return work(data.get_mut(plan.cipher.clone()).ok_or(Failure::Invalid)?);
     }
-    let mut cursor = source.cursor();
-    cursor.skip(range.start as u64)?;
-    cursor.update(bus, range.len(), data, work)
+    part(source, &plan.cipher)?.update(bus, plan.cipher.len(), data, work)
 }
 
 /// Has `work` look at what the hash covers: in guest memory, or in what was read of it.
@@ -475,30 +484,17 @@ fn cover(
     data: &mut Vec<u8>,
     work: impl FnOnce(&[u8]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let range = plan.auth.clone();
     if !plan.direct {
-        return work(data.get(range).ok_or(Failure::Invalid)?);
+        return work(data.get(plan.auth.clone()).ok_or(Failure::Invalid)?);
     }
-    let mut cursor = source.cursor();
-    cursor.skip(range.start as u64)?;
-    cursor.view(bus, range.len(), data, work)
+    part(source, &plan.auth)?.view(bus, plan.auth.len(), data, work)
 }
 
-/// Puts the digest where the request wants it.
-fn put_tag(
-    bus: &mut dyn Bus,
-    request: &SymmetricRequest,
-    plan: &Plan,
-    data: &mut [u8],
-    tag: &[u8],
-) -> Result<(), Failure> {
-    match plan.tag.clone() {
-        Some(range) => {
-            data.get_mut(range).ok_or(Failure::Invalid)?.copy_from_slice(tag);
-            Ok(())
-        }
-        None => Ok(bus.dma_write(request.auth.result.get(), tag)?),
-    }
+/// A cursor that begins where the range does.
+fn part<'a>(list: &'a SgList, range: &Range<usize>) -> Result<Cursor<'a>, Failure> {
+    let mut cursor = list.cursor();
+    cursor.skip(range.start as u64)?;
+    Ok(cursor)
 }
 
 fn digest(

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use understudy_client::platform::Platform;
 use understudy_client::qat::{PublicKey, message, ring, status};
+use understudy_simulation::Hooks;
 
 use super::{TestDriver, counter, driver, null};
 
@@ -25,20 +26,39 @@ fn request(driver: &mut TestDriver, kind: u8, at: u64) -> (u16, Vec<u8>) {
         lists: kind & 1 != 0,
     };
     match kind / 2 {
-        0 => {
-            let content = message::Content::default()
-                .cipher(message::cipher::AES_128, message::mode::CBC, false, &[0; 16])
-                .auth(message::hash::SHA_1, 1, 64, [&[0; 20], &[0; 20]], 20);
+        0 | 3..=5 => {
+            use message::{Content, command, flag, hash, mode};
+            let aes =
+                |mode| Content::default().cipher(message::cipher::AES_128, mode, false, &[0; 16]);
+            let sha = |content: Content, mode| {
+                content.auth(hash::SHA_1, mode, 64, [&[0; 20], &[0; 20]], 20)
+            };
+            let digest = flag::IV_INLINE | flag::RETURN_DIGEST;
+            let (command, flags, content) = match kind / 2 {
+                0 => (command::CIPHER_HASH, digest, sha(aes(mode::CBC), 1)),
+                3 => (command::CIPHER, flag::IV_INLINE, aes(mode::XTS)),
+                4 => (command::AUTH, digest, sha(Content::default(), 0)),
+                _ => {
+                    let state: &[u8] =
+                        &[[0; 16], [0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+                    let content =
+                        aes(mode::CTR).auth(hash::GALOIS_128, 1, 0, [&[0; 16], state], 16);
+                    (command::CIPHER_HASH, digest | flag::GCM | flag::IV_12_BYTES, content)
+                }
+            };
             driver.platform.dma_write(at + 8192, &content.bytes).unwrap();
+            let destination = if kind / 2 == 0 { buffers.destination } else { at };
             let request = message::Symmetric {
-                command: message::command::CIPHER_HASH,
-                flags: message::flag::IV_INLINE | message::flag::RETURN_DIGEST,
+                command,
+                flags,
                 content: at + 8192,
                 content_len: content.bytes.len(),
                 control: content.control,
-                buffers,
+                buffers: message::Buffers { destination, ..buffers },
                 cipher: (0, 512),
                 auth: (0, 512),
+                aad: at + 12288,
+                aad_len: 16,
                 digest: at + 16384,
                 ..message::Symmetric::default()
             };
@@ -99,29 +119,86 @@ fn lists_that_are_too_long_or_out_of_reach_are_errors() {
     }
 }
 
+/// Where both are to be at one place, which no driver asks for, the digest is there in the end.
+#[test]
+fn the_digest_is_written_after_the_data() {
+    const GCM: u8 = 10;
+    for (kind, to) in [(0, 4096), (GCM, 0), (GCM, 4096)] {
+        let [apart, inside] = [16384, to + 64].map(|digest| {
+            let mut driver = driver();
+            let at = memory(&mut driver);
+            let (pair, mut request) = request(&mut driver, kind, at);
+            request[40..48].copy_from_slice(&(at + to).to_le_bytes());
+            request[96..104].copy_from_slice(&(at + digest).to_le_bytes());
+            assert_eq!(driver.run(pair, &request).unwrap().status(), 0);
+            let mut made = [0; 16];
+            driver.platform.dma_read(at + digest, &mut made).unwrap();
+            made
+        });
+        assert_eq!(apart, inside, "kind {kind} to {to}");
+    }
+}
+
+/// A request and the memory that it is about, with changes.
+fn noise(
+    driver: &mut TestDriver,
+    kind: u8,
+    at: u64,
+    edits: &[(usize, u8)],
+    words: &[(u64, u32)],
+) -> (u16, Vec<u8>) {
+    let (pair, mut request) = request(driver, kind, at);
+    for (offset, word) in words {
+        driver.platform.dma_write(at + offset, &word.to_le_bytes()).unwrap();
+    }
+    for (offset, value) in edits {
+        let at = offset % request.len();
+        if !matches!(at, 40..48 | 96..104) {
+            request[at] = *value;
+        }
+    }
+    (pair, request)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
+
+    /// A host that lends its memory sees the same response, and the same in all of it, as one that
+    /// has it copied.
+    #[test]
+    fn lending_does_not_show(
+        kind in 0_u8..12,
+        edits in prop::collection::vec((0_usize..128, any::<u8>()), 0..4),
+        words in prop::collection::vec((0_u64..0x5000, any::<u32>()), 0..20),
+    ) {
+        struct Allow;
+        impl Hooks for Allow {}
+        let [lent, copied] = [false, true].map(|hooked| {
+            let mut driver = driver();
+            if hooked {
+                driver.platform.simulation().host_mut().set_hooks(Some(Box::new(Allow)));
+            }
+            let at = memory(&mut driver);
+            let (pair, request) = noise(&mut driver, kind, at, &edits, &words);
+            let response = driver.run(pair, &request).unwrap();
+            let mut after = vec![0; 1 << 16];
+            driver.platform.dma_read(at, &mut after).unwrap();
+            (response, after)
+        });
+        prop_assert!(lent == copied);
+    }
 
     /// Noise in requests: each is answered once, and the device goes on. But for the addresses of
     /// destination and digest: a driver that lets its device write over the ring sees anything.
     #[test]
     fn noise_is_answered(
-        kind in 0_u8..6,
+        kind in 0_u8..12,
         edits in prop::collection::vec((0_usize..128, any::<u8>()), 1..8),
         words in prop::collection::vec((0_u64..0x5000, any::<u32>()), 0..40),
     ) {
         let mut driver = driver();
         let at = memory(&mut driver);
-        let (pair, mut request) = request(&mut driver, kind, at);
-        for (offset, word) in words {
-            driver.platform.dma_write(at + offset, &word.to_le_bytes()).unwrap();
-        }
-        for (offset, value) in edits {
-            let at = offset % request.len();
-            if !matches!(at, 40..48 | 96..104) {
-                request[at] = value;
-            }
-        }
+        let (pair, request) = noise(&mut driver, kind, at, &edits, &words);
         driver.run(pair, &request).unwrap();
         prop_assert_eq!(counter(&mut driver, "responses"), 1);
         driver.run(pair, &null(2, request.len())).unwrap();

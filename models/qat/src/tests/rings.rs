@@ -47,6 +47,27 @@ fn a_null_request_comes_back_on_every_pair() {
 }
 
 #[test]
+fn a_burst_that_does_not_fit_is_not_there() {
+    let mut driver = bare_driver(Parameters::default(), Options::default());
+    driver.open(2, 16, 128).unwrap();
+    let burst = |count| (0..count).map(|value| null(value, 128)).collect::<Vec<_>>();
+    for count in [15, 16, 15] {
+        let requests = burst(count);
+        let submitted = driver.submit_burst(2, requests.iter().map(Vec::as_slice));
+        if count == 16 {
+            assert!(matches!(submitted, Err(DriverError::QueueFull { queue: 2 })));
+            assert_eq!(driver.in_flight(2), 0);
+        } else {
+            submitted.unwrap();
+            let mut values = Vec::new();
+            driver.wait_burst(2, 15, |response| values.push(response.opaque())).unwrap();
+            assert_eq!(values, (0..15).collect::<Vec<_>>());
+        }
+    }
+    assert_eq!(counter(&mut driver, "responses"), 30);
+}
+
+#[test]
 fn rings_have_sizes_from_128_bytes_to_4_mib() {
     let mut driver = bare_driver(Parameters::default(), Options::default());
     for (slots, len) in [(4, 128), (32768, 128), (65536, 64)] {
