@@ -5,18 +5,23 @@
 //! passes through memory of the model as a whole: read once, changed, written once, and not at all
 //! if its digest does not match.
 
+mod digest;
+mod plan;
+
 use std::ops::Range;
 
 use understudy_device::Bus;
 use understudy_engines::aead::Nonce;
-use understudy_engines::cipher::{self, Algorithm as Cipher, Direction};
-use understudy_engines::{mac, wireless};
+use understudy_engines::cipher::{Algorithm as Cipher, Direction};
+use understudy_engines::wireless;
 use understudy_ring::{Cursor, SgList};
 
 use super::content::{AuthContent, CipherContent, Engine, MAX_CONTENT_LEN};
 use super::keys::KeyCache;
 use super::{Failure, list, read_buffers};
 use crate::layout::{SymmetricRequest, common, extended, flags, hash_flags, symmetric};
+use digest::digest;
+use plan::Plan;
 
 /// Longest digest in bytes.
 const MAX_TAG_LEN: usize = 64;
@@ -138,90 +143,6 @@ fn check_protocol(
     if tells && told != is { Err(Failure::Invalid) } else { Ok(()) }
 }
 
-/// Which bytes of the buffers a request touches.
-#[derive(Debug)]
-struct Plan {
-    /// What the cipher changes.
-    cipher: Range<usize>,
-    /// What the hash covers.
-    auth: Range<usize>,
-    /// Where the digest is, if it is in the buffer.
-    tag: Option<Range<usize>>,
-    tag_len: usize,
-    returns: bool,
-    compares: bool,
-    hash_first: bool,
-    /// Behind the last byte of cipher and hash.
-    end: usize,
-    in_place: bool,
-    /// Cipher or hash use the buffer where it is, and nothing else of it is read or written.
-    direct: bool,
-}
-
-impl Plan {
-    fn new(
-        request: &SymmetricRequest,
-        ciphers: bool,
-        auth: Option<&AuthContent<'_>>,
-        max_len: usize,
-    ) -> Result<Self, Failure> {
-        let specific = request.header.specific.get();
-        let has = |flag| auth.is_some() && specific & flag != 0;
-        let (returns, compares) = (has(flags::RETURN_DIGEST), has(flags::COMPARE_DIGEST));
-        let parameters = &request.cipher;
-        let cipher = match ciphers {
-            true => span(parameters.offset.get(), parameters.len.get(), max_len)?,
-            false => 0..0,
-        };
-        let parameters = &request.auth;
-        let covered = match auth {
-            Some(_) => span(parameters.offset.get(), parameters.len.get(), max_len)?,
-            None => 0..0,
-        };
-        let tag_len = usize::from(request.control.digest_len);
-        let longest = auth.map_or(0, AuthContent::max_digest_len);
-        if (returns || compares) && !(1..=longest.min(MAX_TAG_LEN)).contains(&tag_len) {
-            return Err(Failure::Invalid);
-        }
-        let in_buffer = has(flags::DIGEST_IN_BUFFER) && (returns || compares);
-        let hash_first = request.header.command != symmetric::CIPHER_HASH;
-        let buffers = &request.buffers;
-        let in_place = buffers.source == buffers.destination;
-        let same = in_place && buffers.source_len == buffers.destination_len;
-        let direct = match (ciphers, auth) {
-            (true, None) => same,
-            // What does not match must leave the buffer as it is.
-            (true, Some(AuthContent::Galois { .. })) => same && !compares && !cipher.is_empty(),
-            (true, Some(_)) => false,
-            (false, _) => true,
-        };
-        Ok(Self {
-            end: cipher.end.max(covered.end),
-            tag: in_buffer.then_some(covered.end..covered.end + tag_len),
-            direct: direct && !in_buffer,
-            cipher,
-            auth: covered,
-            tag_len,
-            returns,
-            compares,
-            hash_first,
-            in_place,
-        })
-    }
-
-    /// Behind the digest if that is in the buffer, else as [`end`](Self::end).
-    fn end_with_tag(&self) -> usize {
-        self.tag.as_ref().map_or(self.end, |tag| tag.end.max(self.end))
-    }
-}
-
-fn span(offset: u32, len: u32, max_len: usize) -> Result<Range<usize>, Failure> {
-    let start = usize::try_from(offset).map_err(|_| Failure::Invalid)?;
-    let len = usize::try_from(len).map_err(|_| Failure::Invalid)?;
-    let end = start.checked_add(len).filter(|end| *end <= max_len).ok_or(Failure::Invalid)?;
-    Ok(start..end)
-}
-
 /// A request with all it needs.
 struct Job<'a> {
     bus: &'a mut dyn Bus,
@@ -232,7 +153,7 @@ struct Job<'a> {
     data: &'a mut Vec<u8>,
     aad: &'a mut Vec<u8>,
     keys: &'a mut KeyCache,
-    /// The digest that was made.
+    /// The digest that was made, or that the data are to have.
     tag: [u8; MAX_TAG_LEN],
 }
 
@@ -275,9 +196,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Keeps the digest that was made. One in the buffer may be enciphered yet.
-    fn keep_tag(&mut self, tag: [u8; MAX_TAG_LEN]) -> Result<(), Failure> {
-        self.tag = tag;
+    /// Puts the digest that was made into the data, if it belongs there. It may be enciphered yet.
+    fn place_tag(&mut self) -> Result<(), Failure> {
         if let Some(range) = self.plan.tag.clone() {
             let tag = self.tag.get(..range.len()).ok_or(Failure::Invalid)?;
             self.data.get_mut(range).ok_or(Failure::Invalid)?.copy_from_slice(tag);
@@ -391,21 +311,20 @@ impl Job<'_> {
             _ => Nonce::Bytes(iv.get(..12).unwrap_or_default()),
         };
         self.read_aad(aad_len)?;
-        let mut tag = [0; MAX_TAG_LEN];
         if decrypts {
-            self.read_tag(&mut tag)?;
+            self.read_tag()?;
         }
         let plan = self.plan;
         if plan.cipher.is_empty() {
             self.aad.extend_from_slice(self.data.get(plan.auth.clone()).unwrap_or_default());
         }
         let (key, aad) = (self.keys.gcm(cipher.key)?, &*self.aad);
-        let made = tag.get_mut(..plan.tag_len).ok_or(Failure::Invalid)?;
+        let tag = self.tag.get_mut(..plan.tag_len).ok_or(Failure::Invalid)?;
         change(self.bus, self.source, plan, self.data, |data| match decrypts {
-            true => Ok(key.decrypt(nonce, aad, data, made)?),
-            false => Ok(key.encrypt(nonce, aad, data, made)?),
+            true => Ok(key.decrypt(nonce, aad, data, tag)?),
+            false => Ok(key.encrypt(nonce, aad, data, tag)?),
         })?;
-        if encrypts { self.keep_tag(tag) } else { Ok(()) }
+        if encrypts { self.place_tag() } else { Ok(()) }
     }
 
     /// Computes the digest, then keeps or compares it. `mask` is added to a CBC-MAC.
@@ -430,14 +349,14 @@ impl Job<'_> {
             digest(auth, keys, prefix, covered, mask, &mut tag)
         })?;
         if self.plan.compares && !matches!(auth, AuthContent::Null) {
-            let mut expected = [0; MAX_TAG_LEN];
-            self.read_tag(&mut expected)?;
+            self.read_tag()?;
             let len = self.plan.tag_len;
-            if expected.get(..len) != tag.get(..len) {
+            if self.tag.get(..len) != tag.get(..len) {
                 return Err(Failure::Mismatch);
             }
         }
-        if self.plan.returns { self.keep_tag(tag) } else { Ok(()) }
+        self.tag = tag;
+        if self.plan.returns { self.place_tag() } else { Ok(()) }
     }
 
     fn read_aad(&mut self, len: usize) -> Result<(), Failure> {
@@ -452,8 +371,8 @@ impl Job<'_> {
         Ok(())
     }
 
-    fn read_tag(&mut self, into: &mut [u8; MAX_TAG_LEN]) -> Result<(), Failure> {
-        let into = into.get_mut(..self.plan.tag_len).ok_or(Failure::Invalid)?;
+    fn read_tag(&mut self) -> Result<(), Failure> {
+        let into = self.tag.get_mut(..self.plan.tag_len).ok_or(Failure::Invalid)?;
         match self.plan.tag.clone() {
             Some(range) => into.copy_from_slice(self.data.get(range).ok_or(Failure::Invalid)?),
             None => self.bus.dma_read(self.request.auth.result.get(), into)?,
@@ -495,84 +414,4 @@ fn part<'a>(list: &'a SgList, range: &Range<usize>) -> Result<Cursor<'a>, Failur
     let mut cursor = list.cursor();
     cursor.skip(range.start as u64)?;
     Ok(cursor)
-}
-
-fn digest(
-    auth: &AuthContent<'_>,
-    keys: &mut KeyCache,
-    prefix: &[u8],
-    data: &[u8],
-    mask: &[u8; 16],
-    tag: &mut [u8; MAX_TAG_LEN],
-) -> Result<(), Failure> {
-    match auth {
-        AuthContent::Null => Ok(()),
-        AuthContent::Hash { inner, outer } => {
-            let len = inner.algorithm.digest_len();
-            let out = tag.get_mut(..len).ok_or(Failure::Invalid)?;
-            let mut hasher = inner.hasher()?;
-            hasher.update(data);
-            hasher.finish(out)?;
-            if let Some(outer) = outer {
-                let mut hasher = outer.hasher()?;
-                hasher.update(out);
-                hasher.finish(out)?;
-            }
-            Ok(())
-        }
-        AuthContent::Block { key, whole, padded } => {
-            let key = keys.cipher(Cipher::AesCbc, key)?;
-            block_mac(key, whole, padded, data, tag)
-        }
-        AuthContent::CbcMac { key } => {
-            let key = mac::Key::new(mac::Algorithm::CbcMacAes, key)?;
-            let mut stream = key.start(&[])?;
-            stream.update(prefix)?;
-            stream.update(data)?;
-            let out = tag.get_mut(..16).ok_or(Failure::Invalid)?;
-            stream.finish(out)?;
-            out.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
-            Ok(())
-        }
-        AuthContent::Wireless { mac, key } => {
-            let mac = mac.compute(key, prefix, data)?;
-            tag.iter_mut().zip(mac).for_each(|(to, from)| *to = from);
-            Ok(())
-        }
-        // GCM does this along with the cipher.
-        AuthContent::Galois { .. } => Err(Failure::Unsupported),
-    }
-}
-
-/// XCBC and CMAC with their derived keys (RFC 3566 §4, SP 800-38B §6.2): all but the last block go
-/// through CBC as they are; the last, padded if need be, is changed with its mask.
-fn block_mac(
-    key: &cipher::Key,
-    whole: &[u8],
-    padded: &[u8],
-    data: &[u8],
-    tag: &mut [u8; MAX_TAG_LEN],
-) -> Result<(), Failure> {
-    let mut stream = key.start(Direction::Encrypt, &[0; 16])?;
-    let last_len = match data.len() % 16 {
-        0 if data.is_empty() => 0,
-        0 => 16,
-        rest => rest,
-    };
-    let (head, rest) = data.split_at(data.len() - last_len);
-    let mut chunk = [0; 512];
-    for part in head.chunks(chunk.len()) {
-        let chunk = chunk.get_mut(..part.len()).unwrap_or_default();
-        chunk.copy_from_slice(part);
-        stream.update(chunk)?;
-    }
-    let mut last = [0; 16];
-    for (to, from) in last.iter_mut().zip(rest.iter().chain(&[0x80])) {
-        *to = *from;
-    }
-    let mask = if rest.len() == 16 { whole } else { padded };
-    last.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
-    stream.finish(&mut last)?;
-    tag.iter_mut().zip(last).for_each(|(to, from)| *to = from);
-    Ok(())
 }
