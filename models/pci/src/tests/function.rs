@@ -1,7 +1,5 @@
-use understudy_device::{Tap, Verdict};
-
 use super::*;
-use crate::{Access, Action, Interposer, Route, Signal};
+use crate::Interposer;
 
 #[test]
 fn memory_space_enable_gates_bars() {
@@ -74,56 +72,10 @@ fn bus_master_enable_gates_dma() {
     assert_eq!(dma(&mut bench), [Saw::Dma(Ok(())), Saw::Dma(Ok(()))], "no soft reset");
 }
 
-/// Lets everything pass.
-struct Spectator;
-
-impl Interposer for Spectator {
-    fn access(&mut self, _: &mut dyn Host, _: Access, _: &mut [u8]) -> Route {
-        Route::Pass
-    }
-    fn answer(&mut self, _: &mut dyn Host, _: Access, _: &mut [u8]) {}
-    fn may_work(&mut self, _: Nanos) -> bool {
-        true
-    }
-    fn finish(&mut self, _: Nanos, done: FinishedJob) -> Option<FinishedJob> {
-        Some(done)
-    }
-    fn dma_read(
-        &mut self,
-        host: &mut dyn Host,
-        iova: u64,
-        into: &mut [u8],
-    ) -> Result<(), DmaFault> {
-        host.dma_read(iova, into)
-    }
-    fn dma_write(&mut self, host: &mut dyn Host, iova: u64, from: &[u8]) -> Result<(), DmaFault> {
-        host.dma_write(iova, from)
-    }
-    fn raise(&mut self, _: Nanos, _: Vector) -> Signal {
-        Signal::Pass
-    }
-    fn line(&mut self, _: Nanos, _: bool) -> bool {
-        true
-    }
-    fn tap(&mut self, _: &mut dyn Host, _: Tap, _: u16, _: &mut [u8]) -> Verdict {
-        Verdict::Pass
-    }
-    fn may_fetch(&mut self, _: Nanos, _: u16) -> bool {
-        true
-    }
-    fn reset(&mut self, _: ResetKind) -> bool {
-        true
-    }
-    fn due(&mut self, _: Nanos) -> Option<Action> {
-        None
-    }
-    fn next_due(&self) -> Option<Nanos> {
-        None
-    }
-}
-
 #[test]
 fn memory_is_lent_to_bus_masters_and_not_past_interposers() {
+    struct Spectator;
+    impl Interposer for Spectator {}
     let mut bench = Bench::new(vec![]);
     let lent = |bench: &mut Bench| {
         bench.saw();
