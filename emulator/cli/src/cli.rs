@@ -359,8 +359,8 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct SchemaArgs {
-    /// Which file.
-    #[arg(value_name = "FILE")]
+    /// Which format.
+    #[arg(value_name = "FORMAT")]
     pub(crate) of: SchemaOf,
 }
 

@@ -314,16 +314,8 @@ impl Devices for Served {
         self.seen = vec![State::default(); wanted.count];
         let folder = tempfile::Builder::new().prefix("understudy-").tempdir();
         let folder = folder.map_err(|error| error.to_string())?;
-        let parameters = match wanted.parameters {
-            "" => Value::Null,
-            parameters => serde_json::from_str(parameters).map_err(|error| error.to_string())?,
-        };
-        for index in 0..wanted.count {
+        for (index, of_this) in parameters(wanted)?.into_iter().enumerate() {
             let socket = folder.path().join(format!("{index}.sock"));
-            let of_this = match &parameters {
-                Value::Array(each) => each.get(index).cloned().unwrap_or_default(),
-                all => all.clone(),
-            };
             let model = self.device.build(of_this.clone()).map_err(|error| error.to_string())?;
             let model = if wanted.msix { model } else { without_msix(model) };
             let mut function = host::function(self.device, model, self.plan.as_ref())
@@ -357,6 +349,19 @@ impl Devices for Served {
         });
         Ok(held.collect::<Vec<_>>().join(" "))
     }
+}
+
+/// The parameters of each of a scenario's devices.
+pub(crate) fn parameters(wanted: Wanted) -> Result<Vec<Value>, String> {
+    let parameters = match wanted.parameters {
+        "" => Value::Null,
+        text => serde_json::from_str(text).map_err(|error| error.to_string())?,
+    };
+    let of = |index| match &parameters {
+        Value::Array(each) => each.get(index).cloned().unwrap_or_default(),
+        all => all.clone(),
+    };
+    Ok((0..wanted.count).map(of).collect())
 }
 
 /// The same model with a function that does not have its MSI-X capability, so that drivers use INTx.

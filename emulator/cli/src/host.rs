@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use understudy_catalog::{CatalogError, DEVICES, Device, find};
-use understudy_device::DeviceModel;
+use understudy_device::{DeviceModel, Identity};
 use understudy_faults::{Faults, Mistake, Plan};
 use understudy_pci::PciFunction;
 use understudy_server::{BindError, DeviceServer, Options};
@@ -22,6 +22,11 @@ pub(crate) fn device(name: &str) -> Result<&'static Device, Failure> {
 /// Names of all devices.
 pub(crate) fn names() -> Vec<&'static str> {
     DEVICES.iter().map(|device| device.name).collect()
+}
+
+/// Vendor and device id, as `lspci -n` writes them. Those of a function: parameters may change them.
+pub(crate) fn pci_id(identity: &Identity) -> String {
+    format!("{:04x}:{:04x}", identity.vendor_id, identity.device_id)
 }
 
 /// Why a device is not served.

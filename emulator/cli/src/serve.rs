@@ -66,6 +66,7 @@ impl Served {
         let Wanted { device, parameters, socket } = wanted;
         let failed = |error: HostError| error.into_failure(&socket);
         let model = device.build(parameters.clone()).map_err(|error| failed(error.into()))?;
+        let pci_id = host::pci_id(model.identity());
         let mut function = host::function(device, model, plan).map_err(failed)?;
         let session = trace::Session {
             device,
@@ -82,7 +83,6 @@ impl Served {
         let tracing = tracing.map(Arc::new);
         let server = DeviceServer::bind(&socket, function, Options::default())
             .map_err(|error| failed(error.into()))?;
-        let pci_id = format!("{:04x}:{:04x}", device.vendor_id, device.device_id);
         let control = ControlSocket::bind(&server, device, &pci_id, tracing.clone())?;
         Ok(Self { _control: control, server, tracing, name: device.name, pci_id })
     }

@@ -85,6 +85,31 @@ fn a_configuration_gives_each_device_its_parameters() {
 }
 
 #[test]
+fn ids_are_those_of_the_function_that_the_parameters_make() {
+    let understudy = Understudy::new();
+    let parts = [("c62x", "8086:37c9"), ("c3xxx", "8086:19e3"), ("dh895xcc", "8086:0443")];
+    let devices = parts.map(|(part, _)| {
+        json!({ "device": "qat", "socket": format!("{part}.sock"), "parameters": { "part": part } })
+    });
+    let text = json!({ "devices": devices }).to_string();
+    std::fs::write(understudy.path("devices.json"), text).unwrap();
+    let serving = understudy.serve(&["--config", "devices.json"]);
+    for (part, id) in parts {
+        let name = format!("{part}.sock");
+        let line = format!("serving qat ({id}) on {}", understudy.path(&name).display());
+        assert!(serving.announcement().contains(&line), "{}", serving.announcement());
+        let shown = understudy.run(&["inspect", "--socket", &name]).stdout;
+        assert!(shown.starts_with(&format!("qat ({id}) on ")), "{shown}");
+        let (vendor, device) = id.split_once(':').unwrap();
+        for (register, value) in [("vendor_id", vendor), ("device_id", device)] {
+            let line = shown.lines().find(|line| line.contains(register)).unwrap();
+            assert!(line.contains(&format!("0x{value}")), "{line}");
+        }
+    }
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
 fn the_fixtures_configurations_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/configs");
     let mut count = 0;

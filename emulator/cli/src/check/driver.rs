@@ -48,11 +48,27 @@ pub(super) fn run(driver: &str, args: &CheckArgs) -> Outcome {
         Some(_) => format!("a driver of {name}, on {}", kernel.release()),
         None => format!("{} on {}", drivers.first().unwrap_or(&name), kernel.release()),
     };
-    let pci_id = format!("{:04x}:{:04x}", device.vendor_id, device.device_id);
+    let pci_id = pci_ids(device, &scenarios)?;
     let report = Report::new(tool(), vec![DeviceReport { device: what, pci_id, results }]);
     let report = report.with_seed(args.seed);
     reports::publish(&report, args.format, args.report_dir.as_deref())?;
     Ok(report.passed())
+}
+
+/// The ids of what the guests have: scenarios differ in their devices' parameters.
+fn pci_ids(device: &Device, scenarios: &[Scenario]) -> Result<String, Failure> {
+    let failed = |why: String| Failure::environment("a broken scenario", device.name, why);
+    let mut ids = Vec::new();
+    for scenario in scenarios {
+        for parameters in guest::parameters(scenario.devices).map_err(failed)? {
+            let model = device.build(parameters).map_err(|error| failed(error.to_string()))?;
+            let id = host::pci_id(model.identity());
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+    }
+    Ok(ids.join(", "))
 }
 
 /// The scenarios that are meant, with what the user changes.
