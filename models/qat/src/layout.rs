@@ -132,16 +132,38 @@ pub mod status {
     pub const INVALID: u8 = 1 << 1;
 }
 
-/// Error codes of responses (`ERR_CODE_*`), as they lie in their byte.
+/// Error codes of responses (`ERR_CODE_*`), as they lie in their byte. Those that the model gives.
+///
+/// From -14 on they are those of DPDK and qatlib. Linux's header has an older list, where
+/// `ERR_CODE_ENDPOINT_ERROR` is -15; Linux looks only for an overflow.
 pub mod error {
     /// None.
     pub const NONE: i8 = 0;
+    /// A block of the reserved type (`INVALID_BLOCK_TYPE`).
+    pub const BLOCK_TYPE: i8 = -1;
+    /// The length of a stored block and its complement differ (`NO_MATCH_ONES_COMP`).
+    pub const STORED_LENGTHS: i8 = -2;
+    /// More length or distance codes than there are (`TOO_MANY_LEN_OR_DIS`).
+    pub const TOO_MANY_CODES: i8 = -3;
+    /// The code for code lengths is incomplete (`INCOMPLETE_LEN`).
+    pub const CODE_LENGTHS: i8 = -4;
+    /// A code length is repeated too often (`RPT_GT_SPEC_LEN`). -5 is for a repeat of nothing
+    /// (`RPT_LEN_NO_FIRST_LEN`), which the codec does not tell from it.
+    pub const REPEAT: i8 = -6;
+    /// Bad literal and length codes (`INV_LIT_LEN_CODE_LEN`).
+    pub const LITERAL_CODES: i8 = -7;
+    /// Bad distance codes (`INV_DIS_CODE_LEN`).
+    pub const DISTANCE_CODES: i8 = -8;
+    /// Bits that are no code (`INV_LIT_LEN_DIS_IN_BLK`).
+    pub const CODE: i8 = -9;
+    /// A distance that reaches before the start (`DIS_TOO_FAR_BACK`).
+    pub const DISTANCE: i8 = -10;
     /// The output does not fit.
     pub const OVERFLOW: i8 = -11;
     /// The request makes no sense.
     pub const FATAL: i8 = -13;
     /// Memory could not be accessed.
-    pub const ENDPOINT: i8 = -15;
+    pub const ENDPOINT: i8 = -17;
 }
 
 /// What every request starts with (`icp_qat_fw_comn_req_hdr`).

@@ -37,6 +37,9 @@
 //! - A GCM request with nothing to encrypt is GMAC over what the hash covers.
 //! - Failures of symmetric requests also have the common bits for unsupported requests and invalid
 //!   parameters; memory that cannot be accessed is `ERR_CODE_ENDPOINT_ERROR`.
+//! - Linux's header and those of DPDK and qatlib number the error codes from -14 on in two ways. The
+//!   model's are the latter: an endpoint error is -17. For qatlib the -15 of Linux's is a stream that
+//!   has not ended, and that it takes for a success.
 //! - The firmware version, for which a null request asks, is 4.9.0: the first with which DPDK mixes
 //!   ciphers and MACs of 3GPP with those of other families.
 //! - Compression that does not fit is cut at a block boundary, with all counts and checksums of what

@@ -21,14 +21,14 @@ crate::checks::group!("qat/errors":
     [4, "Lengths and offsets beyond the buffers are a failure, and change nothing beside them", "Linux icp_qat_fw.h, QAT_COMN_RESP_CRYPTO_STATUS_BITPOS", impossible_lengths],
     [5, "CBC of no whole number of blocks is a failure", "Linux icp_qat_fw.h, QAT_COMN_RESP_CRYPTO_STATUS_BITPOS; SP 800-38A §5.2", no_whole_blocks],
     [6, "Keys and states beyond the content descriptor are a failure", "Linux icp_qat_fw_la.h, icp_qat_fw_cipher_auth_cd_ctrl_hdr (cipher_cfg_offset, hash_cfg_offset)", beyond_content],
-    [7, "Symmetric data, descriptor, IV or digest out of reach is a failure of one request", "Linux icp_qat_fw.h, ERR_CODE_ENDPOINT_ERROR", symmetric_reach],
+    [7, "Symmetric data, descriptor, IV or digest out of reach is a failure of one request", "DPDK icp_qat_fw.h, ERR_CODE_ENDPOINT_ERROR", symmetric_reach],
     [8, "A list of more pieces than it can have is a failure", "Linux qat_bl.h, struct qat_alg_buf_list (num_bufs)", endless_list],
     [9, "A public-key function that does not exist is a failure", "Linux icp_qat_fw_pke.h, QAT_COMN_RESP_PKE_STATUS_BITPOS", unknown_function],
     [10, "A public-key request with other numbers of operands or results is a failure", "Linux icp_qat_fw_pke.h, icp_qat_fw_pke_request (input_param_count, output_param_count)", operand_counts],
-    [11, "Public-key operands, results or tables out of reach are a failure of one request", "Linux icp_qat_fw.h, ERR_CODE_ENDPOINT_ERROR", public_key_reach],
+    [11, "Public-key operands, results or tables out of reach are a failure of one request", "DPDK icp_qat_fw.h, ERR_CODE_ENDPOINT_ERROR", public_key_reach],
     [12, "An even modulus, or one of 0, is a failure", "DPDK icp_qat_fw_mmp_ids.h, MATHS_MODEXP_L* (odd modulus)", even_modulus],
     [13, "A compression command that does not exist is a failure", "Linux icp_qat_fw_comp.h, icp_qat_fw_comp_cmd_id; icp_qat_fw.h, ERR_CODE_FATAL_ERROR", compression_command],
-    [14, "Compression data out of reach is an endpoint error of one request", "Linux icp_qat_fw.h, ERR_CODE_ENDPOINT_ERROR", compression_reach],
+    [14, "Compression data out of reach is an endpoint error of one request", "DPDK icp_qat_fw.h, ERR_CODE_ENDPOINT_ERROR", compression_reach],
     [15, "A length beyond the source is a failure of compression", "Linux icp_qat_fw_comp.h, icp_qat_fw_comp_req_params (comp_len)", beyond_source],
     [16, "A service that does not exist is answered with a failure", "Linux icp_qat_fw.h, icp_qat_fw_comn_request_id", unknown_service],
     [17, "A request without the valid flag is not executed", "Linux icp_qat_fw.h, ICP_QAT_FW_COMN_VALID_FLAG_BITPOS", not_valid],
@@ -348,7 +348,7 @@ fn compression_reach(ctx: &mut Context<'_>) -> Outcome {
     ] {
         let response = driver.run(COMPRESSION, &compression(source, destination, 64))?;
         refused(&mut driver, COMPRESSION, &response, status::COMPRESSION, what)?;
-        expect_eq(&format!("{what}: the error code"), &response.error(), &-15)?;
+        expect_eq(&format!("{what}: the error code"), &response.error(), &-17)?;
     }
     super::succeeded(&driver.run(COMPRESSION, &compression(memory.iova, memory.at(1024), 64))?)
 }

@@ -234,15 +234,14 @@ fn count(response: &mut Response, consumed: usize, produced: usize, checksums: [
 /// The `ERR_CODE_*` of a bad stream.
 fn code(defect: Defect) -> i8 {
     match defect {
-        Defect::BlockType => -1,
-        Defect::StoredLengths => -2,
-        Defect::TooManyCodes => -3,
-        Defect::CodeLengths => -4,
-        // The codec does not tell from a repeat that has nothing to repeat, which is -5.
-        Defect::Repeat => -6,
-        Defect::LiteralCodes => -7,
-        Defect::DistanceCodes => -8,
-        Defect::Code => -9,
-        Defect::Distance => -10,
+        Defect::BlockType => error::BLOCK_TYPE,
+        Defect::StoredLengths => error::STORED_LENGTHS,
+        Defect::TooManyCodes => error::TOO_MANY_CODES,
+        Defect::CodeLengths => error::CODE_LENGTHS,
+        Defect::Repeat => error::REPEAT,
+        Defect::LiteralCodes => error::LITERAL_CODES,
+        Defect::DistanceCodes => error::DISTANCE_CODES,
+        Defect::Code => error::CODE,
+        Defect::Distance => error::DISTANCE,
     }
 }

@@ -295,7 +295,7 @@ fn what_is_no_function_or_has_other_operands_is_refused() {
 
 #[test]
 fn operands_out_of_reach_are_errors() {
-    const ENDPOINT: i8 = -15;
+    const ENDPOINT: i8 = -17;
     let mut driver = driver();
     let operands = vec![vec![1; 64]; 3];
     let request = PublicKey { function: 0x150c_2327, operands, results: vec![64] };

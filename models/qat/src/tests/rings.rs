@@ -244,7 +244,7 @@ fn a_fault_of_memory_fails_one_request() {
     };
     armed.store(1, Ordering::Relaxed);
     let response = driver.compression(&call).unwrap().response;
-    assert_eq!((response.status() & 0x20, response.error()), (0x20, -15));
+    assert_eq!((response.status() & 0x20, response.error()), (0x20, -17));
     assert_eq!(driver.compression(&call).unwrap().response.status(), 0);
 }
 
