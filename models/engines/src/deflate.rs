@@ -48,8 +48,8 @@ const MIN_PIECE: usize = 512;
 /// Compresses `input` into at most `room` bytes.
 ///
 /// # Errors
-/// [`Error::OutOfRange`] if the level is none; [`Error::Unsupported`] if the output does not
-/// decompress to the input.
+/// [`Error::OutOfRange`] if the level is none; [`Error::Unverified`] if the output does not
+/// decompress to the input, which is a mistake of the codec.
 pub fn compress(input: &[u8], room: usize, options: Options) -> Result<Compressed, Error> {
     if !(1..=9).contains(&options.level) {
         return Err(Error::OutOfRange);
@@ -136,9 +136,10 @@ fn is_flushed(stream: &mut Deflate) -> Result<bool, Error> {
 fn check(data: &[u8], expected: &[u8]) -> Result<(), Error> {
     let mut output = vec![0; expected.len()];
     let mut inflater = Inflater::new();
-    let inflated = inflater.inflate(data, &mut output).map_err(|_| Error::Unsupported)?;
+    let inflated = inflater.inflate(data, &mut output).map_err(|_| Error::Unverified)?;
     let whole = inflated.produced == expected.len() && inflated.consumed == data.len();
-    if whole && output == expected { Ok(()) } else { Err(Error::Unsupported) }
+    let more = inflated.progress == Progress::NeedsRoom;
+    if whole && !more && output == expected { Ok(()) } else { Err(Error::Unverified) }
 }
 
 /// Where a decompression has got to.
@@ -146,9 +147,9 @@ fn check(data: &[u8], expected: &[u8]) -> Result<(), Error> {
 pub enum Progress {
     /// The final block has ended. Input behind it is not consumed.
     End,
-    /// All input is consumed; the stream goes on.
+    /// All input is consumed, and what it stands for is written; the stream goes on.
     NeedsInput,
-    /// The output is full; the stream goes on.
+    /// The output is full, and there is more to write.
     NeedsRoom,
 }
 
@@ -196,13 +197,19 @@ pub enum Defect {
 }
 
 /// A stream being decompressed.
-pub struct Inflater(Inflate);
+pub struct Inflater {
+    stream: Inflate,
+    /// A byte that was made to see whether there is more when the output was full.
+    held: Option<u8>,
+    /// The codec tells what is wrong only once.
+    defect: Option<Defect>,
+}
 
 impl Inflater {
     /// At the start of a stream.
     #[must_use]
     pub fn new() -> Self {
-        Self(Inflate::new(false, 15))
+        Self { stream: Inflate::new(false, 15), held: None, defect: None }
     }
 
     /// Decompresses the next `input` into `output`.
@@ -210,22 +217,61 @@ impl Inflater {
     /// # Errors
     /// What is wrong with the stream, which then cannot go on. What was written is unspecified.
     pub fn inflate(&mut self, input: &[u8], output: &mut [u8]) -> Result<Inflated, Defect> {
-        let (consumed, produced) = (self.0.total_in(), self.0.total_out());
-        let result = self.0.decompress(input, output, InflateFlush::NoFlush);
-        let since = |now: u64, then: u64| usize::try_from(now - then).unwrap_or(usize::MAX);
-        let consumed = since(self.0.total_in(), consumed);
-        let produced = since(self.0.total_out(), produced);
+        if let Some(defect) = self.defect {
+            return Err(defect);
+        }
+        let (mut room, mut held) = (output, 0);
+        if let Some(byte) = self.held {
+            let Some((first, rest)) = room.split_first_mut() else {
+                let progress = Progress::NeedsRoom;
+                return Ok(Inflated { consumed: 0, produced: 0, progress });
+            };
+            (*first, room, held) = (byte, rest, 1);
+            self.held = None;
+        }
+        let (consumed, produced, result) = self.step(input, room);
         let progress = match result {
             Ok(Status::StreamEnd) => Progress::End,
-            Ok(_) if consumed < input.len() || produced == output.len() => Progress::NeedsRoom,
+            Ok(_) if consumed < input.len() => Progress::NeedsRoom,
+            Ok(_) if produced == room.len() => self.peek()?,
             Ok(_) => Progress::NeedsInput,
-            Err(_) => return Err(self.defect()),
+            Err(defect) => return Err(defect),
         };
-        Ok(Inflated { consumed, produced, progress })
+        Ok(Inflated { consumed, produced: produced + held, progress })
     }
 
-    fn defect(&self) -> Defect {
-        let message = self.0.error_message().unwrap_or_default();
+    /// Whether there is more to write without more input.
+    fn peek(&mut self) -> Result<Progress, Defect> {
+        let mut byte = [0];
+        let (_, produced, result) = self.step(&[], &mut byte);
+        if produced > 0 {
+            let [byte] = byte;
+            self.held = Some(byte);
+            return Ok(Progress::NeedsRoom);
+        }
+        match result {
+            Ok(Status::StreamEnd) => Ok(Progress::End),
+            Ok(_) => Ok(Progress::NeedsInput),
+            Err(defect) => Err(defect),
+        }
+    }
+
+    /// Bytes consumed and produced, and what the codec says.
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> (usize, usize, Result<Status, Defect>) {
+        let (consumed, produced) = (self.stream.total_in(), self.stream.total_out());
+        let result = self.stream.decompress(input, output, InflateFlush::NoFlush);
+        let since = |now: u64, then: u64| usize::try_from(now - then).unwrap_or(usize::MAX);
+        let consumed = since(self.stream.total_in(), consumed);
+        let result = result.map_err(|_| {
+            let defect = self.message();
+            self.defect = Some(defect);
+            defect
+        });
+        (consumed, since(self.stream.total_out(), produced), result)
+    }
+
+    fn message(&self) -> Defect {
+        let message = self.stream.error_message().unwrap_or_default();
         match message {
             "invalid block type" => Defect::BlockType,
             "invalid stored block lengths" => Defect::StoredLengths,
@@ -250,7 +296,8 @@ impl Default for Inflater {
 
 impl std::fmt::Debug for Inflater {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inflater").field("total_in", &self.0.total_in()).finish_non_exhaustive()
+        let total_in = self.stream.total_in();
+        f.debug_struct("Inflater").field("total_in", &total_in).finish_non_exhaustive()
     }
 }
 
@@ -264,4 +311,22 @@ pub fn crc32(start: u32, data: &[u8]) -> u32 {
 #[must_use]
 pub fn adler32(start: u32, data: &[u8]) -> u32 {
     zlib_rs::adler32::adler32(start, data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_that_stands_for_something_else_is_not_verified() {
+        let input = b"compressed and verified, verified and compressed";
+        let options = Options { huffman: Huffman::Fixed, level: 6, last: false, verify: true };
+        let data = compress(input, 100, options).unwrap().data;
+        assert_eq!(check(&data, input), Ok(()));
+        let (short, other) = (&input[..input.len() - 1], input.map(|byte| byte ^ 1));
+        for wrong in [&[], short, &other] {
+            assert_eq!(check(&data, wrong), Err(Error::Unverified));
+        }
+        assert_eq!(check(&data[..data.len() / 2], input), Err(Error::Unverified));
+    }
 }

@@ -37,4 +37,7 @@ pub enum Error {
     /// The signature is not one of this data by this key.
     #[error("signature mismatch")]
     SignatureMismatch,
+    /// The output does not decompress to the input.
+    #[error("output does not decompress to the input")]
+    Unverified,
 }

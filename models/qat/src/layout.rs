@@ -162,8 +162,12 @@ pub mod error {
     pub const OVERFLOW: i8 = -11;
     /// The request makes no sense.
     pub const FATAL: i8 = -13;
+    /// The input has ended, but not the stream (`HW_INCOMPLETE_FILE`).
+    pub const INCOMPLETE: i8 = -15;
     /// Memory could not be accessed.
     pub const ENDPOINT: i8 = -17;
+    /// What was compressed does not decompress to the input.
+    pub const CNV: i8 = -18;
 }
 
 /// What every request starts with (`icp_qat_fw_comn_req_hdr`).
@@ -358,7 +362,7 @@ pub mod compression_flags {
     pub const START: u32 = 1 << 0;
     /// Last request of a stream (`EOP`).
     pub const END: u32 = 1 << 1;
-    /// Mark the last block as final.
+    /// Mark the last block as final (`BFINAL`). Decompression with [`END`] expects such a block.
     pub const FINAL_BLOCK: u32 = 1 << 6;
     /// Decompress the output and compare (`CNV`).
     pub const VERIFY: u32 = 1 << 16;

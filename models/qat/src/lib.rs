@@ -44,6 +44,10 @@
 //!   ciphers and MACs of 3GPP with those of other families.
 //! - Compression that does not fit is cut at a block boundary, with all counts and checksums of what
 //!   did fit.
+//! - Decompression of a request with both `EOP` and `BFINAL`, as all without state have, fails with
+//!   `ERR_CODE_HW_INCOMPLETE_FILE` if the input has no end, with all counts and checksums. Without
+//!   `BFINAL`, as in DPDK's requests with state, it succeeds.
+//! - The checksums of a stream with state go on where the last request ended, whatever the next says.
 #![forbid(unsafe_code)]
 
 mod counters;

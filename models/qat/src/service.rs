@@ -12,7 +12,7 @@ use understudy_engines::Error;
 use understudy_ring::{Limits, SgError, SgList};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
-use crate::layout::{Buffers, ListEntry, ListHeader, common};
+use crate::layout::{Buffers, ListEntry, ListHeader, common, error};
 
 /// Most buffers of a list. Linux makes one for each piece of a scatterlist.
 const MAX_BUFFERS: u32 = 4096;
@@ -52,6 +52,7 @@ impl From<Error> for Failure {
         match error {
             Error::TagMismatch | Error::SignatureMismatch => Self::Mismatch,
             Error::Unsupported => Self::Unsupported,
+            Error::Unverified => Self::Codec(error::CNV),
             _ => Self::Invalid,
         }
     }

@@ -72,12 +72,23 @@ pub(super) fn compress(
     Ok(driver.compression(&call)?)
 }
 
+/// Of a whole stream, as drivers do without state.
 pub(super) fn decompress(
     driver: &mut Qat,
     source: &[u8],
     room: usize,
 ) -> Result<CompressionResult, Stop> {
-    let flags = flag::START | flag::END;
+    decompress_as(driver, source, room, flag::FINAL_BLOCK)
+}
+
+/// With these flags, and those of a request that is all there is.
+pub(super) fn decompress_as(
+    driver: &mut Qat,
+    source: &[u8],
+    room: usize,
+    flags: u32,
+) -> Result<CompressionResult, Stop> {
+    let flags = flag::START | flag::END | flags;
     let (command, state) = (command::DECOMPRESS, None);
     let call = CompressionCall { command, state, depth: 0, source, room, flags };
     Ok(driver.compression(&call)?)

@@ -4,7 +4,7 @@ use understudy_client::platform::Platform;
 use understudy_client::qat::message::{command, compression_flag as flag};
 use understudy_client::qat::{CompressionCall, CompressionResult, status};
 
-use super::compression::{adler32, compress, decompress, packed, text};
+use super::compression::{adler32, compress, decompress, decompress_as, packed, text};
 use super::{PIECES, pattern, started, succeeded, well_formed};
 use crate::bytes::crc32;
 use crate::verdict::{expect, expect_bytes, expect_eq, expect_hex};
@@ -24,9 +24,11 @@ crate::checks::group!("qat/inflate":
     [11, "Bad distance codes are told", "Linux icp_qat_fw.h, ERR_CODE_INV_DIS_CODE_LEN", |ctx| bad(ctx, &["04804992244992240fb4ffffc384"], &[-8])],
     [12, "A code that stands for nothing is told", "Linux icp_qat_fw.h, ERR_CODE_INV_LIT_LEN_DIS_IN_BLK", |ctx| bad(ctx, &["04c0810800000000207feb0b0000", "027effff"], &[-9])],
     [13, "A distance before the beginning is told", "Linux icp_qat_fw.h, ERR_CODE_DIS_TOO_FAR_BACK", |ctx| bad(ctx, &["0cc081000000000090ff6b04"], &[-10])],
-    [14, "A stream that is cut short is not at its end", "Linux icp_qat_fw.h, QAT_COMN_RESP_CMP_END_OF_LAST_BLK_BITPOS", cut_short],
+    [14, "A stream that is cut short is incomplete, and what is there is inflated", "DPDK icp_qat_fw.h, ERR_CODE_HW_INCOMPLETE_FILE; qatlib cpa_dc.h, CPA_DC_INCOMPLETE_FILE_ERR", cut_short],
     [15, "With state, a stream goes on in the next request", "DPDK icp_qat_fw_comp.h, ICP_QAT_FW_COMP_STATEFUL_SESSION", stateful],
     [16, "Compressed data that was changed never comes back as the original", "Linux icp_qat_fw_comp.h, icp_qat_fw_resp_comp_pars (curr_crc32)", changed],
+    [17, "Input that need not end succeeds, also if its output fits exactly", "DPDK icp_qat_fw_comp.h, ICP_QAT_FW_COMP_NOT_BFINAL; icp_qat_fw_comp_req_params (out_buffer_sz)", goes_on],
+    [18, "With state, checksums are those of all of the stream", "DPDK qat_comp.c, qat_comp_process_response (output_chksum); icp_qat_fw_comp.h, icp_qat_fw_resp_comp_pars", checksums_go_on],
 );
 
 fn published(ctx: &mut Context<'_>) -> Outcome {
@@ -72,7 +74,7 @@ fn end_is_told(ctx: &mut Context<'_>) -> Outcome {
     let found = decompress(&mut driver, &stream, 800)?;
     expect_hex("the end of the last block", end(&found), status::END_OF_LAST_BLOCK)?;
     // A block that is not the last: stored, three bytes.
-    let found = decompress(&mut driver, &[0, 3, 0, 0xfc, 0xff, b'a', b'b', b'c'], 10)?;
+    let found = decompress_as(&mut driver, &[0, 3, 0, 0xfc, 0xff, b'a', b'b', b'c'], 10, 0)?;
     succeeded(&found.response)?;
     expect_hex("the end of the last block, of another", end(&found), 0)?;
     let compressed = compress(&mut driver, command::STATIC, &source, 2000)?;
@@ -122,11 +124,51 @@ fn cut_short(ctx: &mut Context<'_>) -> Outcome {
     let stream = packed(&mut driver, command::DYNAMIC, &source)?.data;
     for len in [stream.len() / 2, stream.len() - 1] {
         let found = decompress(&mut driver, &stream[..len], 6000)?;
+        failed(&found, &[-15])?;
         expect_hex("the end of the last block", end(&found), 0)?;
         let wanted = source.get(..found.data.len()).unwrap_or_default();
         expect_bytes("what is there", &found.data, wanted)?;
     }
-    Ok(())
+    // And the next stream is inflated.
+    succeeded(&decompress(&mut driver, &stream, 6000)?.response)
+}
+
+fn goes_on(ctx: &mut Context<'_>) -> Outcome {
+    let mut driver = started(ctx)?;
+    let source = text(240);
+    let (command, state, room) = (command::DYNAMIC, None, 400);
+    let call = CompressionCall { command, state, depth: 0, source: &source, room, flags: 0 };
+    let packed = driver.compression(&call)?;
+    succeeded(&packed.response)?;
+    for room in [300, 241, 240] {
+        let found = decompress_as(&mut driver, &packed.data, room, 0)?;
+        succeeded(&found.response).map_err(|stop| stop.during(&format!("{room} bytes of room")))?;
+        expect_hex("the end of the last block", end(&found), 0)?;
+        expect_bytes("the data", &found.data, &source)?;
+    }
+    failed(&decompress_as(&mut driver, &packed.data, 239, 0)?, &[-11])
+}
+
+fn checksums_go_on(ctx: &mut Context<'_>) -> Outcome {
+    let mut driver = started(ctx)?;
+    let source = text(5000);
+    let stream = packed(&mut driver, command::DYNAMIC, &source)?.data;
+    let (first, second) = stream.split_at(stream.len() / 2);
+    let memory = driver.platform.dma_alloc(65_536, 4096)?;
+    let mut data = Vec::new();
+    for (source, flags) in [(first, flag::START), (second, flag::END)] {
+        let (command, state) = (command::DECOMPRESS, Some(memory.iova));
+        let call = CompressionCall { command, state, depth: 0, source, room: 6000, flags };
+        let found = driver.compression(&call)?;
+        if flags == flag::START && found.response.status() & status::UNSUPPORTED != 0 {
+            return Err(Stop::skip("the part has no state"));
+        }
+        succeeded(&found.response)?;
+        data.extend_from_slice(&found.data);
+        expect_hex("CRC-32 of all so far", found.crc32, crc32(&data))?;
+        expect_hex("Adler-32 of all so far", found.adler32, adler32(&data))?;
+    }
+    expect_bytes("the data", &data, &source)
 }
 
 fn stateful(ctx: &mut Context<'_>) -> Outcome {

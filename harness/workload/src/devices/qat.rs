@@ -260,7 +260,6 @@ impl Worker {
         let len = source.len();
         let source = memory.buffer(p, source, self.pieces)?;
         let destination = memory.buffer(p, &vec![UNWRITTEN; room], self.pieces)?;
-        let ends = compression_flag::START | compression_flag::END;
         let packs = command != message::command::DECOMPRESS;
         let request = Compression {
             command,
@@ -268,7 +267,7 @@ impl Worker {
             buffers: self.buffers(opaque, &source, &destination),
             len: u32::try_from(len).unwrap_or(u32::MAX),
             room: u32::try_from(room).unwrap_or(u32::MAX),
-            flags: if packs { ends | compression_flag::FINAL_BLOCK } else { ends },
+            flags: compression_flag::START | compression_flag::END | compression_flag::FINAL_BLOCK,
             ..Compression::default()
         };
         Ok((request.encode(), destination))

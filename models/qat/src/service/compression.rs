@@ -24,16 +24,23 @@ const CONFIG_LZS: u32 = 1 << 31;
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     /// The most recently used last.
-    open: Vec<(u64, Inflater)>,
+    open: Vec<(u64, Stream)>,
+}
+
+/// A decompression, and CRC-32 and Adler-32 of what it has written.
+#[derive(Debug)]
+struct Stream {
+    inflater: Inflater,
+    checksums: [u32; 2],
 }
 
 impl Streams {
-    fn take(&mut self, key: u64) -> Option<Inflater> {
+    fn take(&mut self, key: u64) -> Option<Stream> {
         let at = self.open.iter().position(|(known, _)| *known == key)?;
         Some(self.open.remove(at).1)
     }
 
-    fn put(&mut self, key: u64, stream: Inflater) {
+    fn put(&mut self, key: u64, stream: Stream) {
         self.take(key);
         if self.open.len() >= MAX_STREAMS {
             self.open.remove(0);
@@ -51,8 +58,7 @@ enum Output {
 struct Decompressed {
     result: Result<Inflated, Defect>,
     data: Vec<u8>,
-    checksums: [u32; 2],
-    stream: Inflater,
+    stream: Stream,
 }
 
 /// A request whose job is under way.
@@ -92,20 +98,21 @@ pub(crate) fn start(
     let room = usize::try_from(room).map_err(|_| Failure::Invalid)?;
     let stream = stateful.then(|| request.state.get());
     let job = if decompresses {
-        let inflater = match stream {
+        let stream = match stream {
             Some(key) if request.flags.get() & flags::START == 0 => {
                 streams.take(key).ok_or(Failure::Invalid)?
             }
-            _ => Inflater::new(),
+            _ => Stream { inflater: Inflater::new(), checksums: starts(request) },
         };
-        inflate_job(input, room, starts(request), inflater)
+        inflate_job(input, room, stream)
     } else {
         deflate_job(input, room, starts(request), options(request))
     };
     Ok((job, len.saturating_add(room), Pending { request: *request, destination, stream }))
 }
 
-/// The checksums to start from.
+/// The checksums to start from. What a request says counts only at the start of a stream: drivers
+/// say the same in all.
 fn starts(request: &CompressionRequest) -> [u32; 2] {
     [request.crc32.get(), request.adler32.get()]
 }
@@ -141,13 +148,13 @@ fn deflate_job(input: Vec<u8>, room: usize, starts: [u32; 2], options: Options) 
     })
 }
 
-fn inflate_job(input: Vec<u8>, room: usize, starts: [u32; 2], mut stream: Inflater) -> Job {
+fn inflate_job(input: Vec<u8>, room: usize, mut stream: Stream) -> Job {
     Job::new(move || {
         let mut data = vec![0; room];
-        let result = stream.inflate(&input, &mut data);
+        let result = stream.inflater.inflate(&input, &mut data);
         data.truncate(result.map_or(0, |inflated| inflated.produced));
-        let checksums = checksums(starts, &data);
-        Output::Inflated(Box::new(Decompressed { result, data, checksums, stream }))
+        stream.checksums = checksums(stream.checksums, &data);
+        Output::Inflated(Box::new(Decompressed { result, data, stream }))
     })
 }
 
@@ -155,6 +162,12 @@ impl Pending {
     /// Command of the request.
     pub(crate) fn command(&self) -> u8 {
         self.request.header.command
+    }
+
+    /// Whether the final block must be in the input: drivers say so of all streams without state.
+    fn must_end(&self) -> bool {
+        let both = flags::END | flags::FINAL_BLOCK;
+        self.request.flags.get() & both == both
     }
 
     /// Writes the output. Returns the response, and what to count.
@@ -207,16 +220,19 @@ impl Pending {
         inflated: Decompressed,
         streams: &mut Streams,
     ) -> Result<u64, Failure> {
-        let Decompressed { result, data, checksums, stream } = inflated;
+        let Decompressed { result, data, stream } = inflated;
         let Inflated { consumed, produced, progress } =
             result.map_err(|defect| Failure::Codec(code(defect)))?;
         self.destination.cursor().write(bus, &data)?;
-        count(response, consumed, produced, checksums);
+        count(response, consumed, produced, stream.checksums);
         if let (Some(key), true) = (self.stream, progress != Progress::End) {
             streams.put(key, stream);
         }
         match progress {
             Progress::End => response.status |= status::END_OF_LAST_BLOCK,
+            Progress::NeedsInput if self.must_end() => {
+                return Err(Failure::Codec(error::INCOMPLETE));
+            }
             Progress::NeedsInput => {}
             Progress::NeedsRoom => return Err(Failure::Codec(error::OVERFLOW)),
         }

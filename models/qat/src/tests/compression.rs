@@ -7,6 +7,7 @@ use super::{TestDriver, counter, driver, pattern};
 
 const OVERFLOW: i8 = -11;
 const FATAL: i8 = -13;
+const INCOMPLETE: i8 = -15;
 
 /// Text that compresses.
 fn text(len: usize) -> Vec<u8> {
@@ -27,8 +28,18 @@ fn compress(driver: &mut TestDriver, command: u8, source: &[u8], room: usize) ->
     driver.compression(&call).unwrap()
 }
 
+/// With the flags of drivers.
 fn decompress(driver: &mut TestDriver, source: &[u8], room: usize) -> CompressionResult {
-    let flags = flag::START | flag::END;
+    decompress_as(driver, source, room, flag::FINAL_BLOCK | flag::VERIFY)
+}
+
+fn decompress_as(
+    driver: &mut TestDriver,
+    source: &[u8],
+    room: usize,
+    flags: u32,
+) -> CompressionResult {
+    let flags = flag::START | flag::END | flags;
     let (command, state) = (command::DECOMPRESS, None);
     let call = CompressionCall { command, state, depth: 0, source, room, flags };
     driver.compression(&call).unwrap()
@@ -144,7 +155,7 @@ fn output_that_does_not_fit_is_cut_where_it_can_go_on() {
             let consumed = usize::try_from(packed.consumed).unwrap();
             assert!(packed.data.len() <= room && consumed < source.len());
             assert_eq!(packed.crc32, crc32(&source[..consumed]));
-            let found = decompress(&mut driver, &packed.data, source.len());
+            let found = decompress_as(&mut driver, &packed.data, source.len(), 0);
             assert_eq!(failed(&found), (false, 0));
             assert_eq!(found.data, source[..consumed]);
         }
@@ -166,10 +177,49 @@ fn decompression_stops_where_the_room_ends() {
     // Exactly enough is enough.
     let found = decompress(&mut driver, &packed, 10_000);
     assert_eq!(found.response.status(), status::END_OF_LAST_BLOCK);
-    // Input that ends early is no failure, and no end.
-    let found = decompress(&mut driver, &packed[..packed.len() / 2], 10_000);
-    assert_eq!(found.response.status(), 0);
-    assert!(source.starts_with(&found.data));
+}
+
+#[test]
+fn input_that_ends_early_is_incomplete_if_it_should_end() {
+    let mut driver = driver();
+    let source = text(10_000);
+    let packed = compress(&mut driver, command::DYNAMIC, &source, 10_000).data;
+    for len in [0, 1, packed.len() / 2, packed.len() - 1] {
+        let found = decompress(&mut driver, &packed[..len], 10_000);
+        assert_eq!(found.response.status(), status::COMPRESSION);
+        assert_eq!(found.response.error(), INCOMPLETE);
+        // All the same, it is there.
+        assert!(source.starts_with(&found.data));
+        assert_eq!(usize::try_from(found.consumed).unwrap(), len);
+        assert_eq!(found.crc32, crc32(&found.data));
+        assert_eq!(found.adler32, adler32(&found.data));
+        assert_eq!(found.data.len() > 1000, len > 1);
+
+        let part = decompress_as(&mut driver, &packed[..len], 10_000, 0);
+        assert_eq!((part.response.status(), part.response.error()), (0, 0));
+        assert_eq!(part.data, found.data);
+    }
+    assert_eq!(counter(&mut driver, "decompress.errors"), 4);
+}
+
+#[test]
+fn output_that_fits_exactly_is_no_overflow_where_the_stream_goes_on() {
+    let mut driver = driver();
+    let source = text(240);
+    let (command, state, room) = (command::DYNAMIC, None, 400);
+    let call = CompressionCall { command, state, depth: 1, source: &source, room, flags: 0 };
+    let packed = driver.compression(&call).unwrap().data;
+    for (room, flags, code) in [
+        (239, 0, OVERFLOW),
+        (240, 0, 0),
+        (241, 0, 0),
+        (239, flag::FINAL_BLOCK, OVERFLOW),
+        (240, flag::FINAL_BLOCK, INCOMPLETE),
+    ] {
+        let found = decompress_as(&mut driver, &packed, room, flags);
+        assert_eq!(failed(&found), (code != 0, code), "{room}");
+        assert_eq!(found.data, source[..room.min(240)]);
+    }
 }
 
 /// From zlib's `test/infcover.c`.
@@ -198,37 +248,66 @@ fn each_defect_of_a_stream_has_its_code() {
     assert_eq!(counter(&mut driver, "decompress.errors"), 12);
 }
 
+/// The part of a stream with state at 0x1000.
+fn part(driver: &mut TestDriver, source: &[u8], room: usize, flags: u32) -> CompressionResult {
+    let (command, state) = (command::DECOMPRESS, Some(0x1000));
+    let call = CompressionCall { command, state, depth: 0, source, room, flags };
+    driver.compression(&call).unwrap()
+}
+
 #[test]
 fn decompression_goes_on_in_a_session_with_state() {
     let mut driver = driver();
-    let source = [text(40_000), pattern(2000, 0)].concat();
-    let packed = compress(&mut driver, command::DYNAMIC, &source, 50_000).data;
-    let mut found: Vec<u8> = Vec::new();
-    let (mut at, mut first) = (0, true);
-    loop {
-        let flags = if first { flag::START } else { 0 };
-        let call = CompressionCall {
-            command: command::DECOMPRESS,
-            state: Some(0x1000),
-            depth: 0,
-            source: &packed[at..(at + 700).min(packed.len())],
-            room: 3000,
-            flags,
-        };
-        let result = driver.compression(&call).unwrap();
-        first = false;
-        at += usize::try_from(result.consumed).unwrap();
-        found.extend(&result.data);
-        match failed(&result) {
-            (false, 0) | (true, OVERFLOW) => {}
-            other => panic!("{other:?}"),
+    // With little room, some rooms end where the input does.
+    for (len, step, room) in [(40_000, 700, 3000), (400, 1, 5), (400, 3, 1), (400, 5000, 1)] {
+        let source = [text(len), pattern(len / 20, 0)].concat();
+        let whole = compress(&mut driver, command::DYNAMIC, &source, 50_000);
+        let packed = &whole.data;
+        let mut found: Vec<u8> = Vec::new();
+        let (mut at, mut first) = (0, true);
+        loop {
+            let flags = if first { flag::START } else { 0 };
+            let source = &packed[at..(at + step).min(packed.len())];
+            let result = part(&mut driver, source, room, flags);
+            first = false;
+            at += usize::try_from(result.consumed).unwrap();
+            found.extend(&result.data);
+            match failed(&result) {
+                (false, 0) | (true, OVERFLOW) => {}
+                other => panic!("{other:?}"),
+            }
+            if result.response.status() & status::END_OF_LAST_BLOCK != 0 {
+                // Of all of the stream, though each request named where to start.
+                assert_eq!((result.crc32, result.adler32), (whole.crc32, whole.adler32));
+                break;
+            }
         }
-        if result.response.status() & status::END_OF_LAST_BLOCK != 0 {
-            break;
-        }
+        assert_eq!(found, source);
+        assert_eq!(at, packed.len());
     }
-    assert_eq!(found, source);
-    assert_eq!(at, packed.len());
+}
+
+#[test]
+fn each_stream_with_state_has_checksums_of_its_own() {
+    let mut driver = driver();
+    let source = text(5000);
+    let packed = compress(&mut driver, command::STATIC, &source, 6000).data;
+    let (one, two) = packed.split_at(packed.len() / 2);
+    let first = part(&mut driver, one, 6000, flag::START);
+    assert_eq!(failed(&first), (false, 0));
+    assert_eq!(first.crc32, crc32(&first.data));
+    // One without state, in between.
+    let found = decompress(&mut driver, &packed, 6000);
+    assert_eq!((found.crc32, found.adler32), (crc32(&source), adler32(&source)));
+    let second = part(&mut driver, two, 6000, flag::END);
+    assert_eq!(second.response.status(), status::END_OF_LAST_BLOCK);
+    assert_eq!([first.data, second.data].concat(), source);
+    assert_eq!((second.crc32, second.adler32), (crc32(&source), adler32(&source)));
+    // And another from the start.
+    let again = part(&mut driver, one, 6000, flag::START | flag::END);
+    assert_eq!((again.crc32, failed(&again)), (first.crc32, (false, 0)));
+    let short = part(&mut driver, &two[..10], 6000, flag::END | flag::FINAL_BLOCK);
+    assert_eq!(failed(&short), (true, INCOMPLETE));
 }
 
 #[test]
