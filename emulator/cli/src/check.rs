@@ -6,7 +6,7 @@ mod reports;
 use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use understudy_catalog::{DEVICES, Device};
 use understudy_conformance::ledger::Ledger;
 use understudy_conformance::{
@@ -16,6 +16,7 @@ use understudy_server::{DeviceServer, Options};
 
 use crate::cli::CheckArgs;
 use crate::failure::{Failure, Outcome};
+use crate::parameters::{SetArgs, quoted};
 use crate::{host, print};
 
 pub(crate) fn run(args: &CheckArgs) -> Outcome {
@@ -88,8 +89,10 @@ fn settings(args: &CheckArgs, target: &dyn Target) -> Settings {
     let mut replay = vec!["understudy check".to_owned()];
     match &args.connect {
         Some(path) => replay.push(format!("--connect {}", quoted(&path.display().to_string()))),
-        None => replay.push(target.name().to_owned()),
+        // A model is called by its device and its settings.
+        None => replay.extend(target.name().split(' ').next().map(str::to_owned)),
     }
+    replay.extend(args.set.words());
     if let Some(command) = &args.start {
         replay.push(format!("--start {}", quoted(command)));
     }
@@ -109,15 +112,6 @@ fn settings(args: &CheckArgs, target: &dyn Target) -> Settings {
     }
 }
 
-/// As a shell takes it literally, and without quotes if it needs none.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 fn targets(args: &CheckArgs) -> Result<Vec<Box<dyn Target>>, Failure> {
     if let Some(socket) = &args.connect {
         let name = socket.display().to_string();
@@ -128,6 +122,9 @@ fn targets(args: &CheckArgs) -> Result<Vec<Box<dyn Target>>, Failure> {
             .map_err(|error| Failure::environment("cannot start the server", command, error))?;
         return Ok(vec![Box::new(started)]);
     }
+    if args.devices.is_empty() && !args.set.is_empty() {
+        return Err(Failure::usage("parameters of no device", "--set", "name the device"));
+    }
     let named: Vec<&'static Device> = if args.devices.is_empty() {
         DEVICES.iter().collect()
     } else {
@@ -135,7 +132,7 @@ fn targets(args: &CheckArgs) -> Result<Vec<Box<dyn Target>>, Failure> {
     };
     let mut targets: Vec<Box<dyn Target>> = Vec::new();
     for device in named {
-        targets.push(Box::new(Hosted::start(device)?));
+        targets.push(Box::new(Hosted::start(device, &args.set)?));
     }
     Ok(targets)
 }
@@ -143,26 +140,30 @@ fn targets(args: &CheckArgs) -> Result<Vec<Box<dyn Target>>, Failure> {
 /// A model on a socket of its own, in a folder of its own.
 struct Hosted {
     device: &'static Device,
+    parameters: Map<String, Value>,
+    name: String,
     socket: PathBuf,
     server: Option<DeviceServer>,
     _folder: tempfile::TempDir,
 }
 
 impl Hosted {
-    fn start(device: &'static Device) -> Result<Self, Failure> {
+    fn start(device: &'static Device, set: &SetArgs) -> Result<Self, Failure> {
+        let parameters = set.of(device)?;
         let folder = tempfile::Builder::new().prefix("understudy-").tempdir().map_err(|error| {
             Failure::environment("cannot make a folder", std::env::temp_dir().display(), error)
         })?;
         let socket = folder.path().join("device.sock");
-        let server = host::serve(device, Value::Null, &socket, options())
+        let server = host::serve(device, parameters.clone().into(), &socket, options())
             .map_err(|error| error.into_failure(&socket))?;
-        Ok(Self { device, socket, server: Some(server), _folder: folder })
+        let name = set.name(device);
+        Ok(Self { device, parameters, name, socket, server: Some(server), _folder: folder })
     }
 }
 
 impl Target for Hosted {
     fn name(&self) -> &str {
-        self.device.name
+        &self.name
     }
 
     fn socket(&self) -> &Path {
@@ -172,7 +173,8 @@ impl Target for Hosted {
     fn replace(&mut self) -> Result<(), String> {
         // The old one first: it holds the socket.
         self.server = None;
-        let server = host::serve(self.device, Value::Null, &self.socket, options());
+        let parameters = self.parameters.clone().into();
+        let server = host::serve(self.device, parameters, &self.socket, options());
         self.server = Some(server.map_err(|error| error.to_string())?);
         Ok(())
     }
@@ -190,16 +192,4 @@ fn progress(checks: usize) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn replay_commands_survive_a_shell() {
-        assert_eq!(quoted("/tmp/a.sock"), "/tmp/a.sock");
-        assert_eq!(quoted("./server it's"), r"'./server it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 }

@@ -13,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::fuzz::args::FuzzArgs;
+use crate::parameters::SetArgs;
 
 pub(crate) use check::{CheckArgs, DriverArgs, MutantsArgs, ReportFormat, RequirementsArgs};
 pub(crate) use faults::{FaultsArgs, FaultsCommand, FaultsListArgs, SimulateArgs};
@@ -60,6 +61,8 @@ Examples:
   understudy serve virtio-crypto --socket /tmp/crypto.sock
   understudy serve virtio-crypto virtio-crypto --socket /tmp/devices/
       A folder holds virtio-crypto.sock and virtio-crypto-2.sock.
+  understudy serve qat --set part=c3xxx --set mailbox_version=1 --socket /tmp/qat.sock
+      Parameters: understudy schema config.
   understudy serve --config fixtures/configs/two-devices.json
       The format: understudy schema config.")]
     Serve(ServeArgs),
@@ -76,6 +79,7 @@ Examples:
 Examples:
   understudy check
   understudy check virtio-crypto --only 'vfio-user/dma' --only 'pci/6.8*'
+  understudy check qat --set mailbox_version=1
   understudy check --list
   understudy check --connect /tmp/other-server.sock --profile pci
       Checks a server that is already running, whoever wrote it.
@@ -122,6 +126,7 @@ Examples:
   understudy guest virtio-crypto
   understudy guest virtio-crypto --kernel 6.12 --scenario ecryptfs
   understudy guest virtio-crypto --list
+  understudy guest virtio-crypto --kernel 6.12 --set queue_size=64
   understudy guest qat --kernel 6.12 --scenario driver --faults fixtures/faults/qat/completion-lost.json
   understudy guest qat --kernel 6.12 --reactions fixtures/faults/qat
       What the stock driver does when things go wrong, as a table.
@@ -159,6 +164,7 @@ Examples:
 Examples:
   understudy simulate virtio-crypto --seeds 10000
   understudy simulate qat --seeds 1 --seed 4711
+  understudy simulate qat --set part=c3xxx --set mailbox_version=1
   understudy simulate virtio-crypto --plan fixtures/faults/virtio-crypto/then-removed.json
   understudy simulate qaic --bug model-flips-bit
       Plants a bug in the model, to see that it is found.
@@ -253,8 +259,11 @@ pub(crate) struct ServeArgs {
     pub(crate) socket: Option<PathBuf>,
 
     /// Serve what this JSON file lists.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "set")]
     pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) set: SetArgs,
 
     #[command(flatten)]
     pub(crate) faults: FaultArgs,
@@ -301,6 +310,9 @@ pub(crate) struct GuestArgs {
     #[arg(value_name = "DEVICE")]
     pub(crate) device: String,
 
+    #[command(flatten)]
+    pub(crate) set: SetArgs,
+
     /// Kernels to boot: a version, a whole release, a Debian suite, or all.
     #[arg(long, value_name = "KERNEL", default_value = "all")]
     pub(crate) kernel: String,
@@ -318,7 +330,7 @@ pub(crate) struct GuestArgs {
     pub(crate) jobs: NonZeroUsize,
 
     /// Run no scenario; time requests on our device and on QEMU's own, in so many guests each.
-    #[arg(long, value_name = "ROUNDS", conflicts_with_all = ["scenario", "list"],
+    #[arg(long, value_name = "ROUNDS", conflicts_with_all = ["scenario", "list", "set"],
           value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) compare: Option<u32>,
 
@@ -335,7 +347,7 @@ pub(crate) struct GuestArgs {
 
     /// Run no scenario; see what the driver does with the faults of this plan, or of each plan in
     /// this folder, and print it as a table.
-    #[arg(long, value_name = "PATH", conflicts_with_all = ["scenario", "list", "compare", "fault", "faults"])]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["scenario", "list", "compare", "fault", "faults", "set"])]
     pub(crate) reactions: Option<PathBuf>,
 
     #[command(flatten)]

@@ -207,7 +207,7 @@ fn syntax(error: &serde_json::Error, path: &Path, base: (usize, usize)) -> Failu
 }
 
 /// Splits serde's "unknown field `x`, expected one of `a`, `b`".
-fn expected(message: &str) -> (&str, Option<String>) {
+pub(crate) fn expected(message: &str) -> (&str, Option<String>) {
     match message.split_once(", expected ") {
         Some((what, wanted)) => (what, Some(format!("expected {wanted}"))),
         None => match message.split_once(", which is not ") {

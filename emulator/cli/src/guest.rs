@@ -13,8 +13,8 @@ use std::thread;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar};
-use serde_json::Value;
-use understudy_catalog::Device;
+use serde_json::{Map, Value};
+use understudy_catalog::{Device, overlaid};
 use understudy_device::{Capability, DeviceModel, State, with_identity};
 use understudy_faults::Plan;
 use understudy_guest::{
@@ -30,6 +30,7 @@ use crate::{compare, host, networks, operators, print, reactions, trace};
 
 pub(crate) fn run(args: &GuestArgs) -> Outcome {
     let device = host::device(&args.device)?;
+    let set = args.set.of(device)?;
     let mut scenarios = scenarios(device, args)?;
     if args.list {
         let width = scenarios.iter().map(|scenario| scenario.id.len()).max().unwrap_or(0);
@@ -58,7 +59,7 @@ pub(crate) fn run(args: &GuestArgs) -> Outcome {
         let many = runs.len() > 1;
         let traced =
             Traced { args: Some(args.trace.clone()), monitor: !args.no_monitor, name, many };
-        let mut devices = Served::new(device).faulty(plan.clone()).traced(traced);
+        let mut devices = Served::new(device).faulty(plan.clone()).traced(traced).with(set.clone());
         let spinner = bars.add(spinner(&format!("{} on {}", scenario.id, kernel.release())));
         let report = scenario.run(&kit, kernel, args.seed, &mut devices);
         spinner.finish_and_clear();
@@ -205,6 +206,8 @@ pub(crate) struct Served {
     /// guest has gone.
     seen: Vec<State>,
     folder: Option<tempfile::TempDir>,
+    /// Parameters over those of the scenario.
+    set: Map<String, Value>,
     /// What goes wrong on purpose.
     plan: Option<Plan>,
     traced: Traced,
@@ -229,6 +232,7 @@ impl Served {
             servers: Vec::new(),
             seen: Vec::new(),
             folder: None,
+            set: Map::new(),
             plan: None,
             traced: Traced::default(),
             tracing: Vec::new(),
@@ -247,6 +251,11 @@ impl Served {
     /// The same, recorded and watched as asked for.
     pub(crate) fn traced(self, traced: Traced) -> Self {
         Self { traced, ..self }
+    }
+
+    /// The same, with parameters that count whatever the scenario's are.
+    fn with(self, set: Map<String, Value>) -> Self {
+        Self { set, ..self }
     }
 
     /// The same, with things that go wrong on purpose.
@@ -316,6 +325,7 @@ impl Devices for Served {
         let folder = folder.map_err(|error| error.to_string())?;
         for (index, of_this) in parameters(wanted)?.into_iter().enumerate() {
             let socket = folder.path().join(format!("{index}.sock"));
+            let of_this = overlaid(of_this, &self.set);
             let model = self.device.build(of_this.clone()).map_err(|error| error.to_string())?;
             let model = if wanted.msix { model } else { without_msix(model) };
             let mut function = host::function(self.device, model, self.plan.as_ref())

@@ -7,7 +7,7 @@
 //! - `qaic`: containers of the Cloud AI 100. `networks`: those that guests run.
 //! - `fuzz`: drivers, servers and clients under fuzz inputs.
 //! - `trace`, `replay`: what is recorded, shown and played again.
-//! - `config`: the file behind `serve --config`. `host`: models from the catalog behind sockets.
+//! - `config`: the file behind `serve --config`. `parameters`: `--set`. `host`: models from the catalog behind sockets.
 //! - `control`: the socket beside each device's, through which `inspect` asks.
 #![forbid(unsafe_code)]
 
@@ -36,6 +36,7 @@ mod inspect;
 mod mutants;
 mod networks;
 mod operators;
+mod parameters;
 mod qaic;
 mod reactions;
 mod replay;

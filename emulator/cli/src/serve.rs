@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf, absolute};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use understudy_faults::Plan;
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &ServeArgs) -> Outcome {
     let plan = args.faults.plan()?;
     let wanted = match (&args.config, &args.socket) {
         (Some(file), _) => config::read(file)?,
-        (None, Some(socket)) => from_arguments(&args.devices, socket)?,
+        (None, Some(socket)) => from_arguments(args, socket)?,
         (None, None) => {
             return Err(Failure::usage("no socket", "command line", "--socket or --config"));
         }
@@ -98,7 +98,8 @@ impl Served {
     }
 }
 
-fn from_arguments(devices: &[String], socket: &Path) -> Result<Vec<Wanted>, Failure> {
+fn from_arguments(args: &ServeArgs, socket: &Path) -> Result<Vec<Wanted>, Failure> {
+    let devices = &args.devices;
     let is_folder = socket.is_dir();
     if devices.len() > 1 && !is_folder {
         let what = format!("{} devices need a folder for their sockets", devices.len());
@@ -110,7 +111,7 @@ fn from_arguments(devices: &[String], socket: &Path) -> Result<Vec<Wanted>, Fail
         let device = host::device(name)?;
         let path = if is_folder { numbered(socket, name, &taken) } else { socket.to_owned() };
         taken.insert(path.clone());
-        wanted.push(Wanted { device, parameters: Value::Null, socket: path });
+        wanted.push(Wanted { device, parameters: args.set.of(device)?.into(), socket: path });
     }
     Ok(wanted)
 }

@@ -63,7 +63,9 @@ pub(crate) fn command(args: &SimulateArgs) -> Outcome {
 
 fn simulate(args: &SimulateArgs, device: &str) -> Outcome {
     let device = host::device(device)?;
-    let generator = Generator::new(device).map_err(|error| wrong(&error))?;
+    let parameters = args.set.of(device)?;
+    let generator =
+        Generator::with_parameters(device, parameters).map_err(|error| wrong(&error))?;
     let plan = match &args.plan {
         None => None,
         Some(path) => {
@@ -83,7 +85,7 @@ fn simulate(args: &SimulateArgs, device: &str) -> Outcome {
     if let Some(error) = totals.error {
         return Err(wrong(&error));
     }
-    print(&summary(args, device.name, &totals, start.elapsed(), threads))?;
+    print(&summary(args, &args.set.name(device), &totals, start.elapsed(), threads))?;
     let mut shrunk = BTreeSet::new();
     for (seed, found) in &totals.failures {
         print(&format!("FAIL seed {seed}: {found}\n"))?;

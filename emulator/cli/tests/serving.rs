@@ -110,6 +110,25 @@ fn ids_are_those_of_the_function_that_the_parameters_make() {
 }
 
 #[test]
+fn parameters_are_set_on_the_command_line() {
+    let understudy = Understudy::new();
+    let set = ["--set", "part=c3xxx", "--set", "mailbox_version=1"];
+    let arguments = [&["qat", "--socket", "qat.sock"][..], &set].concat();
+    let serving = understudy.serve(&arguments);
+    assert!(serving.announcement().starts_with("serving qat (8086:19e3) on "));
+    assert_eq!(serving.stop(), 0);
+    // Each of the devices has them.
+    std::fs::create_dir(understudy.path("sockets")).unwrap();
+    let many = ["virtio-crypto", "virtio-crypto", "--socket", "sockets", "--set", "data_queues=3"];
+    let serving = understudy.serve(&many);
+    for name in ["sockets/virtio-crypto.sock", "sockets/virtio-crypto-2.sock"] {
+        let shown = understudy.run(&["inspect", "--socket", name]).stdout;
+        assert!(shown.contains("queue 3 (controlq)"), "{shown}");
+    }
+    assert_eq!(serving.stop(), 0);
+}
+
+#[test]
 fn the_fixtures_configurations_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/configs");
     let mut count = 0;

@@ -1,6 +1,7 @@
 //! What a run depends on.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use understudy_faults::Plan;
 
 use crate::planted::Bug;
@@ -11,6 +12,9 @@ use crate::planted::Bug;
 pub struct Case {
     /// Name of the device.
     pub device: String,
+    /// Parameters of the model, over those that the options ask for.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub parameters: Map<String, Value>,
     /// Decides the order of the device's work.
     pub seed: u64,
     /// How the driver uses the device.

@@ -4,7 +4,8 @@ mod qaic;
 mod qat;
 mod virtio_crypto;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use understudy_catalog::overlaid;
 use understudy_client::DriverError;
 
 use crate::book::{Book, FailureKind};
@@ -71,13 +72,20 @@ pub(crate) fn completes_in_order(device: &str) -> bool {
     device == "qaic"
 }
 
-/// The model's parameters for these options.
-pub(crate) fn parameters(device: &str, options: &Options) -> Value {
-    match device {
+/// The model's parameters for these options, and what was asked for over them.
+pub(crate) fn parameters(device: &str, options: &Options, over: &Map<String, Value>) -> Value {
+    let parameters = match device {
         "virtio-crypto" => json!({ "data_queues": 3 }),
         "qaic" => json!({ "boot": if options.full_boot { "pbl" } else { "amss" } }),
         _ => Value::Null,
-    }
+    };
+    overlaid(parameters, over)
+}
+
+/// The options that a driver has with a model of these parameters.
+pub(crate) fn possible(options: Options, parameters: &Map<String, Value>) -> Options {
+    let packed = options.packed && parameters.get("packed_queues") != Some(&json!(false));
+    Options { packed, ..options }
 }
 
 /// Starts the device's driver.

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use rand::{Rng, RngExt, SeedableRng, TryRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::{Map, Value};
 use understudy_catalog::Device;
 use understudy_faults::plan::{Name, Number, Probability};
 use understudy_faults::{Fault, Kind, Mistake, Plan, Site, Target, Time, When, kinds, resolve};
@@ -35,6 +36,7 @@ pub enum WorkloadError {
 #[derive(Debug)]
 pub struct Generator {
     device: &'static Device,
+    parameters: Map<String, Value>,
     target: Target,
     work: Vec<Work>,
     kinds: Vec<&'static str>,
@@ -46,18 +48,29 @@ impl Generator {
     /// # Errors
     /// There is no driver for it here.
     pub fn new(device: &'static Device) -> Result<Self, WorkloadError> {
+        Self::with_parameters(device, Map::new())
+    }
+
+    /// A generator for a device with these parameters.
+    ///
+    /// # Errors
+    /// There is no driver for it here, or no such device.
+    pub fn with_parameters(
+        device: &'static Device,
+        parameters: Map<String, Value>,
+    ) -> Result<Self, WorkloadError> {
         let work = devices::work_of(device.name);
         if work.is_empty() {
             return Err(WorkloadError::NoDriver(device.name.to_owned()));
         }
         let failed = |error: &dyn std::fmt::Display| WorkloadError::Device(error.to_string());
-        let parameters = devices::parameters(device.name, &Options::default());
-        let model = device.build(parameters).map_err(|error| failed(&error))?;
+        let all = devices::parameters(device.name, &Options::default(), &parameters);
+        let model = device.build(all).map_err(|error| failed(&error))?;
         let function = PciFunction::new(model).map_err(|error| failed(&error))?;
         let target = Target::new(&function, device.vocabulary);
         let all = kinds::ALL.iter().map(|kind| kind.name);
         let kinds = all.filter(|kind| kinds::refusal(kind, &target).is_none()).collect();
-        Ok(Self { device, target, work, kinds })
+        Ok(Self { device, parameters, target, work, kinds })
     }
 
     /// What plans can name of the device.
@@ -107,7 +120,8 @@ impl Generator {
             }
         }
         let device = self.device.name.to_owned();
-        Case { device, seed, options, plan, operations, planted: None }
+        let parameters = self.parameters.clone();
+        Case { device, parameters, seed, options, plan, operations, planted: None }
     }
 
     fn fault(&self, kinds: &[&'static str], random: &mut impl Rng) -> Fault {

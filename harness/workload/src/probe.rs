@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use serde_json::Map;
 use understudy_catalog::Device;
 use understudy_client::{DriverError, Platform, SimulationPlatform};
 use understudy_device::{AccessError, Around, Bar, Bus, DeviceModel, ResetKind, Vocabulary};
@@ -88,7 +89,7 @@ pub fn probe(
     pairs: bool,
 ) -> Result<Probed, WorkloadError> {
     let failed = |error: &dyn std::fmt::Display| WorkloadError::Device(error.to_string());
-    let model = device.build(devices::parameters(device.name, options));
+    let model = device.build(devices::parameters(device.name, options, &Map::new()));
     let heard = Arc::new(AtomicU64::new(0));
     let model = Box::new(Spy {
         model: model.map_err(|error| failed(&error))?,

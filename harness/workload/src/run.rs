@@ -106,7 +106,7 @@ struct Runner<'a> {
 impl<'a> Runner<'a> {
     fn new(device: &'static Device, case: &'a Case) -> Result<Self, WorkloadError> {
         let failed = |error: &dyn std::fmt::Display| WorkloadError::Device(error.to_string());
-        let model = device.build(devices::parameters(device.name, &case.options));
+        let model = device.build(devices::parameters(device.name, &case.options, &case.parameters));
         let model = plant(model.map_err(|error| failed(&error))?, device.vocabulary, case.planted);
         let simulated = SimulationPlatform::new(model, case.seed);
         let simulated = simulated.map_err(|error| failed(&error))?;
@@ -202,8 +202,9 @@ impl<'a> Runner<'a> {
 
     /// Starts the driver.
     fn start(&mut self) {
-        let Case { device, options, planted, .. } = self.case;
-        let started = devices::start(device, self.platform.clone(), options, *planted);
+        let Case { device, options, parameters, planted, .. } = self.case;
+        let options = devices::possible(*options, parameters);
+        let started = devices::start(device, self.platform.clone(), &options, *planted);
         self.waits = 0;
         match started {
             Ok(worker) => {

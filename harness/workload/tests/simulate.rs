@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use understudy_workload::{Case, Generator, run};
 
     /// Debug builds run networks slowly.
@@ -45,6 +46,31 @@ mod tests {
             assert_eq!(again, case);
             assert_eq!(run(&again).unwrap().hash, run(&case).unwrap().hash);
         }
+    }
+
+    #[test]
+    fn parameters_are_part_of_a_case() {
+        for (device, parameters) in [
+            ("qat", json!({ "part": "c3xxx", "mailbox_version": 1 })),
+            ("virtio-crypto", json!({ "data_queues": 1, "packed_queues": false })),
+        ] {
+            let parameters = parameters.as_object().unwrap();
+            let device = understudy_catalog::find(device).unwrap();
+            let generator = Generator::with_parameters(device, parameters.clone()).unwrap();
+            for seed in 0..6 {
+                let case = generator.case(seed);
+                assert_eq!(&case.parameters, parameters);
+                let done = run(&case).unwrap();
+                assert_eq!(done.failure, None, "{}", serde_json::to_string(&case).unwrap());
+            }
+            let wrong = [("nonsense".to_owned(), json!(1))].into_iter().collect();
+            assert!(run(&Case { parameters: wrong, ..generator.case(0) }).is_err());
+        }
+        // The model is another one with them.
+        let plain = generator("qat").case(3);
+        let old = json!({ "mailbox_version": 1 }).as_object().unwrap().clone();
+        let old = run(&Case { parameters: old, ..plain.clone() }).unwrap();
+        assert_ne!(old.hash, run(&plain).unwrap().hash);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use schemars::{JsonSchema, Schema};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use understudy_device::{DeviceModel, Vocabulary};
 use understudy_qaic::Qaic;
 use understudy_qat::Qat;
@@ -100,6 +100,20 @@ impl Device {
 pub fn find(name: &str) -> Result<&'static Device, CatalogError> {
     let device = DEVICES.iter().find(|device| device.name == name);
     device.ok_or_else(|| CatalogError::UnknownDevice(name.to_owned()))
+}
+
+/// Parameters with others over them.
+#[must_use]
+pub fn overlaid(parameters: Value, over: &Map<String, Value>) -> Value {
+    match parameters {
+        parameters if over.is_empty() => parameters,
+        Value::Object(mut all) => {
+            all.extend(over.clone());
+            all.into()
+        }
+        // All defaults.
+        _ => over.clone().into(),
+    }
 }
 
 /// Every device there is a model of.

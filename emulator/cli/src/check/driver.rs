@@ -10,10 +10,11 @@ use understudy_faults::Plan;
 use understudy_guest::{Kernel, Kit, Scenario, Step, Task, Verdict as StepVerdict};
 use understudy_trace::WatchReport;
 
-use super::{quoted, reports, tool};
+use super::{reports, tool};
 use crate::cli::{CheckArgs, DriverArgs, TraceArgs};
 use crate::failure::{Failure, Outcome};
 use crate::guest::{self, Served, Traced};
+use crate::parameters::quoted;
 use crate::{host, operators};
 
 /// Lines of the guest's console that a failure shows.

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use understudy_conformance::{Filter, Kind, Shard};
 
 use super::{FaultArgs, seconds};
+use crate::parameters::SetArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct RequirementsArgs {
@@ -29,8 +30,11 @@ pub(crate) struct CheckArgs {
     #[arg(value_name = "DEVICE")]
     pub(crate) devices: Vec<String>,
 
+    #[command(flatten)]
+    pub(crate) set: SetArgs,
+
     /// Check the server that listens on this socket, instead of models.
-    #[arg(long, value_name = "PATH", alias = "socket", conflicts_with = "devices")]
+    #[arg(long, value_name = "PATH", alias = "socket", conflicts_with_all = ["devices", "set"])]
     pub(crate) connect: Option<PathBuf>,
 
     /// Start that server with this command of the shell, and again when it ends or hangs.
@@ -96,7 +100,7 @@ pub(crate) struct CheckArgs {
 pub(crate) struct DriverArgs {
     /// Check a driver in a guest, instead of a device: in all scenarios of a device
     /// (`virtio-crypto`), or one (`virtio-crypto/driver`; see `understudy guest DEVICE --list`).
-    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["devices", "connect", "profile", "only", "skip", "shard", "list"])]
+    #[arg(long, value_name = "SCENARIO", conflicts_with_all = ["devices", "set", "connect", "profile", "only", "skip", "shard", "list"])]
     pub(crate) driver: Option<String>,
 
     /// The guest's kernel: a version, a release, a suite, or the path of an image [default: the

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use understudy_workload::planted::Bug;
 
 use super::FaultArgs;
+use crate::parameters::SetArgs;
 
 #[derive(Debug, Args)]
 pub(crate) struct FaultsArgs {
@@ -76,6 +77,9 @@ pub(crate) struct SimulateArgs {
     #[arg(value_name = "DEVICE", required_unless_present = "replay", conflicts_with = "replay")]
     pub(crate) device: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) set: SetArgs,
+
     /// How many seeds.
     #[arg(long, value_name = "NUMBER", default_value = "100",
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -107,7 +111,7 @@ pub(crate) struct SimulateArgs {
     pub(crate) out: Option<PathBuf>,
 
     /// Run what a finding holds. Ends with exit code 1 if it still fails.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "set")]
     pub(crate) replay: Option<PathBuf>,
 }
 

@@ -72,6 +72,8 @@ impl Worker {
                 ..DriverOptions::default()
             },
         )?;
+        // The device may have fewer.
+        let queues = driver.data_queues().clamp(1, queues);
         Ok(Self {
             driver,
             platform,
