@@ -411,8 +411,9 @@ impl<P: Platform> Driver<P> {
             if taken > 0 {
                 (deadline, quiet) = (None, false);
             }
-            let deadline = *deadline.get_or_insert_with(|| self.deadline());
-            if quiet || self.platform.now() >= deadline {
+            let now = self.platform.now();
+            let deadline = *deadline.get_or_insert(now.plus(self.options.timeout_nanos));
+            if quiet || now >= deadline {
                 return Err(DriverError::Timeout("a response"));
             }
             if !self.options.interrupts {

@@ -1,11 +1,17 @@
-//! Ciphers, hashes, both, CCM and GCM, with published vectors and in the drivers' layouts.
+//! Ciphers, hashes and both, in the drivers' layouts.
+//!
+//! - `published`: ciphers, hashes and MACs with published vectors.
+//! - `aead`: GCM, GMAC and CCM with published vectors.
+
+mod aead;
+mod published;
 
 use digest::Update;
 use digest::common::hazmat::SerializableState;
 use understudy_client::qat::message::{cipher, command, flag, hash, hash_flag, mode};
 use understudy_client::qat::{Content, SymmetricCall, SymmetricResult, status};
 use understudy_engines::vectors::{Algorithm, Case, cases};
-use understudy_engines::{aead, cipher as ciphers, hash as hashes, mac, wireless};
+use understudy_engines::{cipher as ciphers, hash as hashes, mac, wireless};
 
 use super::{TestDriver, counter, driver, pattern};
 
@@ -40,73 +46,6 @@ fn aes(key_len: usize) -> u32 {
         24 => cipher::AES_192,
         _ => cipher::AES_256,
     }
-}
-
-/// Algorithm, mode and key as a content descriptor has them.
-fn cipher_numbers(algorithm: ciphers::Algorithm, key: &[u8]) -> (u32, u32) {
-    use ciphers::Algorithm as C;
-    match algorithm {
-        C::AesEcb => (aes(key.len()), mode::ECB),
-        C::AesCbc => (aes(key.len()), mode::CBC),
-        C::AesCtr => (aes(key.len()), mode::CTR),
-        C::AesXts => (aes(key.len() / 2), mode::XTS),
-        C::DesEcb => (cipher::DES, mode::ECB),
-        C::DesCbc => (cipher::DES, mode::CBC),
-        C::TdesEcb => (cipher::TDES, mode::ECB),
-        C::TdesCbc => (cipher::TDES, mode::CBC),
-        C::TdesCtr => (cipher::TDES, mode::CTR),
-        other => panic!("{other:?}"),
-    }
-}
-
-#[test]
-fn published_ciphers() {
-    use ciphers::Algorithm as C;
-    let mut driver = driver();
-    let all = [
-        C::AesEcb,
-        C::AesCbc,
-        C::AesCtr,
-        C::AesXts,
-        C::DesEcb,
-        C::DesCbc,
-        C::TdesEcb,
-        C::TdesCbc,
-        C::TdesCtr,
-    ];
-    for algorithm in all {
-        let mut count = 0;
-        for (case, piece) in
-            valid_cases(Algorithm::Cipher(algorithm)).iter().zip(PIECES.iter().cycle())
-        {
-            driver.set_piece(*piece);
-            let key = match (algorithm, case.key.len()) {
-                // Two keys: the first is used again.
-                (C::TdesEcb | C::TdesCbc | C::TdesCtr, 16) => [&case.key, &case.key[..8]].concat(),
-                _ => case.key.clone(),
-            };
-            let (number, mode) = cipher_numbers(algorithm, &key);
-            // Counter mode is encryption both ways, as both drivers ask for it.
-            for decrypt in [false, mode != mode::CTR] {
-                let content = Content::default().cipher(number, mode, decrypt, &key);
-                let (from, to) =
-                    if decrypt { (&case.output, &case.input) } else { (&case.input, &case.output) };
-                let call = SymmetricCall {
-                    command: command::CIPHER,
-                    iv: &case.iv,
-                    source: from,
-                    cipher: (0, len(from)),
-                    ..SymmetricCall::default()
-                };
-                let result = run(&mut driver, &content, &call);
-                assert_eq!(result.response.status(), 0, "{}", case.name);
-                assert_eq!(result.data, *to, "{}", case.name);
-            }
-            count += 1;
-        }
-        assert!(count > 0, "{algorithm:?}");
-    }
-    assert_eq!(counter(&mut driver, "cipher.errors"), 0);
 }
 
 /// The state of a hash, as its standard writes it.
@@ -145,69 +84,6 @@ const HASHES: [hashes::Algorithm; 6] = [
     hashes::Algorithm::Sha512,
 ];
 
-/// A hash of the whole source: the digest beside it.
-fn digest(driver: &mut TestDriver, content: &Content, data: &[u8], tag_len: usize) -> Vec<u8> {
-    let call = SymmetricCall {
-        command: command::AUTH,
-        flags: flag::RETURN_DIGEST,
-        source: data,
-        auth: (0, len(data)),
-        digest: &vec![0; tag_len],
-        ..SymmetricCall::default()
-    };
-    let result = run(driver, content, &call);
-    assert_eq!(result.response.status(), 0);
-    assert_eq!(result.data, data);
-    result.digest
-}
-
-/// Whether the device accepts a digest.
-fn verifies(driver: &mut TestDriver, content: &Content, data: &[u8], tag: &[u8]) -> bool {
-    let call = SymmetricCall {
-        command: command::AUTH,
-        flags: flag::COMPARE_DIGEST,
-        source: data,
-        auth: (0, len(data)),
-        digest: tag,
-        ..SymmetricCall::default()
-    };
-    match run(driver, content, &call).response.status() {
-        0 => true,
-        status::CRYPTO => false,
-        other => panic!("status {other:#x}"),
-    }
-}
-
-#[test]
-fn published_hashes() {
-    let mut driver = driver();
-    for algorithm in HASHES {
-        let (number, start) = hash_numbers(algorithm, &[]);
-        let tag_len = byte(algorithm.digest_len());
-        let content = Content::default().auth(number, 0, 0, [&start, &[]], tag_len);
-        for (case, piece) in
-            valid_cases(Algorithm::Hash(algorithm)).iter().zip(PIECES.iter().cycle())
-        {
-            driver.set_piece(*piece);
-            let found = digest(&mut driver, &content, &case.input, algorithm.digest_len());
-            assert_eq!(found, case.output, "{}", case.name);
-        }
-    }
-    for (algorithm, number) in [
-        (hashes::Algorithm::Sha3_224, hash::SHA3_256 - 1),
-        (hashes::Algorithm::Sha3_256, hash::SHA3_256),
-        (hashes::Algorithm::Sha3_384, hash::SHA3_256 + 1),
-        (hashes::Algorithm::Sha3_512, hash::SHA3_256 + 2),
-    ] {
-        let tag_len = byte(algorithm.digest_len());
-        let content = Content::default().auth(number, 0, 0, [&[0; 8], &[]], tag_len);
-        for case in valid_cases(Algorithm::Hash(algorithm)) {
-            let found = digest(&mut driver, &content, &case.input, algorithm.digest_len());
-            assert_eq!(found, case.output, "{}", case.name);
-        }
-    }
-}
-
 /// HMAC with the states that a driver computes.
 fn hmac_content(
     content: Content,
@@ -229,255 +105,11 @@ fn hmac_content(
     content.auth(number, 1, counter, [&inner, &outer], byte(tag_len))
 }
 
-#[test]
-fn published_hmacs() {
-    let mut driver = driver();
-    for algorithm in HASHES {
-        let mut count = 0;
-        let vectors = valid_cases(Algorithm::Mac(mac::Algorithm::Hmac(algorithm)));
-        for (case, piece) in vectors.iter().zip(PIECES.iter().cycle()) {
-            driver.set_piece(*piece);
-            let tag_len = case.tag.len();
-            let content = hmac_content(Content::default(), algorithm, &case.key, tag_len);
-            assert_eq!(
-                digest(&mut driver, &content, &case.input, tag_len),
-                case.tag,
-                "{}",
-                case.name
-            );
-            assert!(verifies(&mut driver, &content, &case.input, &case.tag));
-            let mut other = case.tag.clone();
-            other[tag_len - 1] ^= 1;
-            assert!(!verifies(&mut driver, &content, &case.input, &other));
-            count += 1;
-        }
-        assert!(count > 0, "{algorithm:?}");
-    }
-    assert_eq!(counter(&mut driver, "mismatches"), counter(&mut driver, "auth.errors"));
-}
-
 fn encrypt_block(key: &[u8], block: [u8; 16]) -> [u8; 16] {
     let mut block = block;
     let key = ciphers::Key::new(ciphers::Algorithm::AesEcb, key).unwrap();
     key.apply(ciphers::Direction::Encrypt, &[], &mut block).unwrap();
     block
-}
-
-fn double(block: [u8; 16]) -> [u8; 16] {
-    let number = u128::from_be_bytes(block);
-    (number << 1 ^ if number >> 127 != 0 { 0x87 } else { 0 }).to_be_bytes()
-}
-
-#[test]
-fn published_block_cipher_macs() {
-    let mut driver = driver();
-    for algorithm in [mac::Algorithm::XcbcAes, mac::Algorithm::CmacAes] {
-        let mut count = 0;
-        // The slice has XCBC and CMAC for AES-128.
-        let vectors = valid_cases(Algorithm::Mac(algorithm));
-        for case in vectors.iter().filter(|case| case.key.len() == 16) {
-            let keys = match algorithm {
-                mac::Algorithm::XcbcAes => [1, 2, 3].map(|n| encrypt_block(&case.key, [n; 16])),
-                _ => {
-                    let whole = double(encrypt_block(&case.key, [0; 16]));
-                    [case.key.clone().try_into().unwrap(), whole, double(whole)]
-                }
-            };
-            let tag_len = case.tag.len();
-            let states = [&[0; 16][..], &keys.concat()];
-            let content = Content::default().auth(hash::AES_XCBC, 1, 0, states, byte(tag_len));
-            assert_eq!(
-                digest(&mut driver, &content, &case.input, tag_len),
-                case.tag,
-                "{}",
-                case.name
-            );
-            assert!(verifies(&mut driver, &content, &case.input, &case.tag));
-            count += 1;
-        }
-        assert!(count > 0, "{algorithm:?}");
-    }
-}
-
-/// The padded associated data, and the content for it, as DPDK makes them.
-fn gcm_content(key: &[u8], aad: &[u8], tag_len: usize) -> (Content, Vec<u8>) {
-    // The hash key, the length of the associated data, and room for the first counter block.
-    let mut state = encrypt_block(key, [0; 16]).to_vec();
-    state.extend(len(aad).to_be_bytes());
-    state.extend([0; 20]);
-    let content = Content::default().cipher(aes(key.len()), mode::CTR, false, key).auth(
-        hash::GALOIS_128,
-        1,
-        0,
-        [&[0; 16], &state],
-        byte(tag_len),
-    );
-    let mut padded = aad.to_vec();
-    padded.resize(aad.len().next_multiple_of(16), 0);
-    (content, padded)
-}
-
-fn gcm_call<'a>(
-    decrypt: bool,
-    iv: &'a [u8],
-    aad: &'a [u8],
-    source: &'a [u8],
-    tag: &'a [u8],
-) -> SymmetricCall<'a> {
-    let (command, digest) = match decrypt {
-        true => (command::HASH_CIPHER, flag::COMPARE_DIGEST),
-        false => (command::CIPHER_HASH, flag::RETURN_DIGEST),
-    };
-    let short = if iv.len() == 12 { flag::IV_12_BYTES } else { 0 };
-    let all = (0, len(source));
-    SymmetricCall {
-        command,
-        flags: flag::GCM | digest | short,
-        iv,
-        source,
-        destination: None,
-        cipher: all,
-        auth: all,
-        aad,
-        digest: tag,
-        ..SymmetricCall::default()
-    }
-}
-
-#[test]
-fn published_gcm() {
-    let mut driver = driver();
-    let all = cases(Algorithm::Aead(aead::Algorithm::AesGcm)).unwrap();
-    let usable = all.filter(|case| case.iv.len() == 12 && case.aad.len() <= 240).take(2 * CASES);
-    let (mut valid, mut invalid) = (0, 0);
-    for (case, piece) in usable.zip(PIECES.iter().cycle()) {
-        driver.set_piece(*piece);
-        let (content, aad) = gcm_content(&case.key, &case.aad, case.tag.len());
-        let decryption = gcm_call(true, &case.iv, &aad, &case.output, &case.tag);
-        let result = run(&mut driver, &content, &decryption);
-        if !case.valid {
-            assert_eq!(result.response.status(), status::CRYPTO, "{}", case.name);
-            assert_eq!(result.data, case.output, "{}", case.name);
-            invalid += 1;
-            continue;
-        }
-        assert_eq!(result.response.status(), 0, "{}", case.name);
-        assert_eq!(result.data, case.input, "{}", case.name);
-        let room = vec![0; case.tag.len()];
-        let encryption = gcm_call(false, &case.iv, &aad, &case.input, &room);
-        let result = run(&mut driver, &content, &encryption);
-        assert_eq!((result.data, result.digest), (case.output, case.tag), "{}", case.name);
-        valid += 1;
-    }
-    assert!(valid > 50 && invalid > 0, "{valid} {invalid}");
-}
-
-#[test]
-fn gcm_takes_a_ready_made_counter_block() {
-    let mut driver = driver();
-    let (key, data) = (pattern(32, 1), pattern(100, 2));
-    let (content, aad) = gcm_content(&key, b"associated", 16);
-    let iv = pattern(12, 3);
-    let first = [iv.as_slice(), &[0, 0, 0, 1]].concat();
-    let short = run(&mut driver, &content, &gcm_call(false, &iv, &aad, &data, &[0; 16]));
-    let long = run(&mut driver, &content, &gcm_call(false, &first, &aad, &data, &[0; 16]));
-    assert_eq!(short.response.status(), 0);
-    assert_eq!((short.data, short.digest), (long.data, long.digest));
-}
-
-#[test]
-fn published_gmac() {
-    let mut driver = driver();
-    let mut count = 0;
-    let all = valid_cases(Algorithm::Mac(mac::Algorithm::GmacAes));
-    for case in all.iter().filter(|case| case.iv.len() == 12) {
-        let (content, _) = gcm_content(&case.key, &[], case.tag.len());
-        let room = vec![0; case.tag.len()];
-        let call = gcm_call(false, &case.iv, &[], &case.input, &room);
-        let result = run(&mut driver, &content, &SymmetricCall { cipher: (0, 0), ..call });
-        assert_eq!((result.response.status(), &result.digest), (0, &case.tag), "{}", case.name);
-        assert_eq!(result.data, case.input);
-        count += 1;
-    }
-    assert!(count > 0);
-}
-
-/// First counter block, B0 with the padded associated data, and the content, as DPDK makes them.
-fn ccm_content(case: &Case) -> ([u8; 16], Vec<u8>, Content) {
-    let mut iv = [0; 16];
-    iv[0] = 14 - byte(case.iv.len());
-    iv[1..=case.iv.len()].copy_from_slice(&case.iv);
-    let mut blocks = iv;
-    blocks[0] |= (((byte(case.tag.len()) - 2) / 2) << 3) | u8::from(!case.aad.is_empty()) << 6;
-    let message = u128::try_from(case.input.len()).unwrap();
-    blocks = (u128::from_be_bytes(blocks) | message).to_be_bytes();
-    let mut blocks = blocks.to_vec();
-    if !case.aad.is_empty() {
-        blocks.extend(u16::try_from(case.aad.len()).unwrap().to_be_bytes());
-        blocks.extend(&case.aad);
-        blocks.resize(blocks.len().next_multiple_of(16), 0);
-    }
-    let content = Content::default().cipher(cipher::AES_128, mode::CTR, false, &case.key).auth(
-        hash::AES_CBC_MAC,
-        1,
-        0,
-        [&[0; 16], &case.key],
-        byte(case.tag.len()),
-    );
-    (iv, blocks, content)
-}
-
-#[test]
-fn published_ccm() {
-    let mut driver = driver();
-    let all = cases(Algorithm::Aead(aead::Algorithm::AesCcm)).unwrap();
-    let fits = |case: &Case| {
-        case.key.len() == 16
-            && (7..=13).contains(&case.iv.len())
-            && case.aad.len() <= 200
-            && case.input.len() <= 200
-            && [4, 6, 8, 10, 12, 14, 16].contains(&case.tag.len())
-    };
-    let (mut valid, mut invalid) = (0, 0);
-    for mut case in all.filter(fits).take(2 * CASES) {
-        if !case.valid {
-            case.input = case.output.clone();
-        }
-        let (iv, aad, content) = ccm_content(&case);
-        let call = |command, flags, source, digest| {
-            let all = (0, len(source));
-            let (cipher, auth, flags) = (all, all, flags | flag::CCM);
-            let destination = Some(source.len());
-            SymmetricCall {
-                command,
-                flags,
-                iv: &iv,
-                source,
-                destination,
-                cipher,
-                auth,
-                aad: &aad,
-                digest,
-                ..SymmetricCall::default()
-            }
-        };
-        let decryption =
-            call(command::CIPHER_HASH, flag::COMPARE_DIGEST, &case.output[..], &case.tag[..]);
-        let result = run(&mut driver, &content, &decryption);
-        if !case.valid {
-            assert_eq!(result.response.status(), status::CRYPTO, "{}", case.name);
-            invalid += 1;
-            continue;
-        }
-        assert_eq!((result.response.status(), &result.data), (0, &case.input), "{}", case.name);
-        let room = vec![0; case.tag.len()];
-        let encryption =
-            call(command::HASH_CIPHER, flag::RETURN_DIGEST, &case.input[..], &room[..]);
-        let result = run(&mut driver, &content, &encryption);
-        assert_eq!((result.data, result.digest), (case.output, case.tag), "{}", case.name);
-        valid += 1;
-    }
-    assert!(valid > 5, "{valid} {invalid}");
 }
 
 /// Associated data, padding, ciphertext and digest in one buffer, as the kernel has them.
