@@ -79,6 +79,14 @@ impl Pool {
         }
     }
 
+    /// Forgets work that is to arrive there and that no thread has begun. Returns how many.
+    fn withdraw(&self, done: &Arc<Done>) -> usize {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = queue.len();
+        queue.retain(|work| !Arc::ptr_eq(&work.done, done));
+        before - queue.len()
+    }
+
     /// Queues work, or gives it back if the queue is full.
     fn push(&self, work: Work) -> Result<(), Work> {
         let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -171,6 +179,14 @@ impl Jobs {
         std::mem::take(&mut *finished)
     }
 
+    /// Forgets all jobs: those that have not begun, never do, and the others are waited for.
+    pub(crate) fn abandon(&mut self) {
+        if self.in_flight > 0 {
+            self.in_flight -= Pool::shared().withdraw(&self.done);
+            drop(self.wait_all());
+        }
+    }
+
     /// Readable when jobs have finished; see [`Jobs::rearm`].
     pub(crate) fn wake_fd(&self) -> BorrowedFd<'_> {
         self.done.wake.as_fd()
@@ -179,5 +195,45 @@ impl Jobs {
     /// Makes [`Jobs::wake_fd`] quiet until the next job finishes.
     pub(crate) fn rearm(&self) {
         self.done.wake.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Jobs that have not begun never do, and those of others are left alone.
+    #[test]
+    fn abandoned_jobs_do_not_begin() {
+        let (mut mine, mut other) = (Jobs::new().unwrap(), Jobs::new().unwrap());
+        let (begun, begins) = mpsc::channel();
+        let mut gates = Vec::new();
+        for _ in 0..MAX_THREADS {
+            let (gate, opens) = mpsc::channel::<()>();
+            gates.push(gate);
+            mine.submit(Job::new(move || opens.recv().is_err()));
+        }
+        for _ in 0..100 {
+            let begun = begun.clone();
+            mine.submit(Job::new(move || begun.send("mine")));
+        }
+        other.submit(Job::new(move || begun.send("other")));
+        // All threads are busy until the gates fall, once the jobs are withdrawn.
+        let waiter = std::thread::spawn(move || {
+            while Pool::shared().queue.lock().unwrap().len() > 1 {
+                std::thread::yield_now();
+            }
+            drop(gates);
+        });
+        mine.abandon();
+        waiter.join().unwrap();
+        assert_eq!(begins.recv().unwrap(), "other");
+        assert_eq!(other.wait_all().len(), 1);
+        assert!(begins.recv().is_err());
+        assert!(mine.take().is_empty());
+        mine.submit(Job::new(|| ()));
+        assert_eq!(mine.wait_all().len(), 1);
     }
 }

@@ -131,7 +131,7 @@ impl<C: Channel> Link<C> {
     pub(crate) fn disconnect(&mut self, function: &TracedFunction) {
         self.channel = None;
         // What the jobs worked on is the model's past; it is about to be reset.
-        drop(self.jobs.wait_all());
+        self.jobs.abandon();
         self.interrupts.clear_all();
         self.dma = IovaMap::new(self.max_dma_maps);
         self.messenger = Messenger::new(DEFAULT_MAX_DATA_XFER_SIZE);

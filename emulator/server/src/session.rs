@@ -264,7 +264,7 @@ impl<C: Channel> Session<C> {
             }
             Request::RegionWriteMulti(multi) => self.write_multi(id, &multi),
             Request::Reset => {
-                drop(self.link.jobs.wait_all());
+                self.link.jobs.abandon();
                 self.function.reset(ResetKind::Function);
                 self.reply_with(id, &Reply::Reset)
             }

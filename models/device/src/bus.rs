@@ -115,18 +115,33 @@ pub type JobOutput = Box<dyn Any + Send>;
 ///
 /// A job sees no guest memory and no model state. Hosts run it at most once and give its output
 /// back through [`DeviceModel::finish`](crate::DeviceModel::finish).
-pub struct Job(Box<dyn FnOnce() -> JobOutput + Send>);
+pub struct Job {
+    work: Box<dyn FnOnce() -> JobOutput + Send>,
+    bytes: usize,
+}
 
 impl Job {
     /// Wraps pure work.
     pub fn new<T: Any + Send>(work: impl FnOnce() -> T + Send + 'static) -> Self {
-        Self(Box::new(move || Box::new(work())))
+        Self { work: Box::new(move || Box::new(work())), bytes: 0 }
+    }
+
+    /// Says how many bytes of guests' data the work holds, so that hosts can bound what all do.
+    #[must_use]
+    pub fn holding(self, bytes: usize) -> Self {
+        Self { bytes, ..self }
+    }
+
+    /// Bytes of guests' data that the work holds; 0 if nobody said.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Runs the work where the caller stands.
     #[must_use]
     pub fn run(self) -> JobOutput {
-        (self.0)()
+        (self.work)()
     }
 }
 

@@ -2,16 +2,15 @@
 
 mod gate;
 
-use std::collections::BTreeSet;
-
 use understudy_device::{
-    AccessError, Bar, Bus, Counter, DeviceModel, FinishedJob, Identity, IdentityError, JobId,
-    Progress, ResetKind, State,
+    AccessError, Bar, Bus, Counter, DeviceModel, FinishedJob, Identity, IdentityError, Progress,
+    ResetKind, State,
 };
 
 use crate::config_space::{ConfigSpace, Effect};
 use crate::interpose::{Access, Action, Interposer, Region, Route};
 use crate::interrupts::Interrupts;
+use crate::jobs::Jobs;
 use crate::msix::{Decoded, Part};
 use crate::registers::header;
 use crate::{Host, Irq};
@@ -27,8 +26,7 @@ pub struct PciFunction {
 struct Shell {
     config: ConfigSpace,
     interrupts: Interrupts,
-    /// Jobs handed out since the last reset and not finished yet.
-    jobs: BTreeSet<JobId>,
+    jobs: Jobs,
     stale_jobs: u64,
     function_resets: u64,
     interposer: Option<Box<dyn Interposer>>,
@@ -55,7 +53,7 @@ impl PciFunction {
         let shell = Shell {
             config: ConfigSpace::new(identity)?,
             interrupts: Interrupts::new(identity),
-            jobs: BTreeSet::new(),
+            jobs: Jobs::default(),
             stale_jobs: 0,
             function_resets: 0,
             interposer: None,
@@ -303,9 +301,13 @@ impl PciFunction {
         }
     }
 
-    /// Lets the model work. See [`DeviceModel::poll`].
+    /// Lets the model work. See [`DeviceModel::poll`]. A model with more jobs under way than hosts
+    /// are to carry, 256 or 256 MiB, does not work until one is finished.
     pub fn poll(&mut self, host: &mut dyn Host, budget: u32) -> Progress {
         if self.shell.interposer.is_none() {
+            if self.shell.jobs.are_full() {
+                return Progress::Idle;
+            }
             return self.model.poll(&mut Gate { host, shell: &mut self.shell }, budget);
         }
         self.interposed(host, |model, bus| model.poll(bus, budget))
@@ -328,6 +330,7 @@ impl PciFunction {
         self.act(host);
         let now = host.now();
         let may_work = self.shell.interposer.as_mut().is_none_or(|it| it.may_work(now));
+        let may_work = may_work && !self.shell.jobs.are_full();
         let mut progress = Progress::Idle;
         if may_work {
             progress = work(self.model.as_mut(), &mut Gate { host, shell: &mut self.shell });
@@ -391,7 +394,7 @@ impl PciFunction {
     }
 
     fn give_back(&mut self, host: &mut dyn Host, done: FinishedJob) {
-        if self.shell.jobs.remove(&done.id) {
+        if self.shell.jobs.remove(done.id) {
             self.model.finish(&mut Gate { host, shell: &mut self.shell }, done);
         } else {
             self.shell.stale_jobs += 1;

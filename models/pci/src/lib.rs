@@ -28,6 +28,7 @@ mod config_space;
 mod function;
 mod interpose;
 mod interrupts;
+mod jobs;
 mod msix;
 mod registers;
 #[cfg(test)]

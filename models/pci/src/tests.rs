@@ -98,7 +98,8 @@ enum Act {
     Read(u64),
     Write(u64),
     Lend(u64),
-    Submit,
+    /// With as many bytes.
+    Submit(usize),
 }
 
 /// What the model saw.
@@ -168,8 +169,8 @@ impl DeviceModel for FakeModel {
                 Act::Lend(iova) => {
                     self.note(Saw::Lent(bus.dma_lend(iova, 4, &mut |_| true)));
                 }
-                Act::Submit => {
-                    bus.submit(Job::new(|| ()));
+                Act::Submit(bytes) => {
+                    bus.submit(Job::new(|| ()).holding(bytes));
                 }
             }
         }

@@ -368,10 +368,12 @@ impl Control {
         let result = match kind {
             command::LOAD_ELF => match self.load(it, body)? {
                 Ok(container) => {
-                    let bytes = container.len() as u64;
+                    let container_len = container.len();
+                    let bytes = container_len as u64;
                     let limits = limits(self.memory);
                     let load = move || Network::load(&container, &limits);
-                    return Ok(Some((bus.submit(Job::new(load)), bytes)));
+                    let job = Job::new(load).holding(container_len);
+                    return Ok(Some((bus.submit(job), bytes)));
                 }
                 Err(status) => Err(status),
             },

@@ -175,12 +175,13 @@ impl Workload {
         let inputs: Vec<Vec<u8>> = ranges
             .map(|range| self.memory.get(range.clone()).unwrap_or_default().to_vec())
             .collect();
+        let bytes = inputs.iter().map(Vec::len).sum();
         let network = Arc::clone(&self.network);
         let work = move || -> Outputs {
             let inputs: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
             network.run(&inputs)
         };
-        self.run = Run::Running(bus.submit(Job::new(work)));
+        self.run = Run::Running(bus.submit(Job::new(work).holding(bytes)));
     }
 
     /// A job is done.

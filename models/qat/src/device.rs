@@ -22,10 +22,12 @@ use crate::service::{compression as deflate, public_key, symmetric};
 
 /// Request rings that carry public-key requests, which are half as long.
 const PUBLIC_KEY_PAIRS: u16 = 2;
-/// Most jobs of one ring pair at a time.
-const MAX_JOBS: usize = 32;
+/// Most jobs of one ring pair at a time: the driver may have to wait for all of them.
+const MAX_JOBS: usize = 8;
 /// Bytes of data in jobs, above which no more are started.
-const MAX_JOB_BYTES: usize = 64 << 20;
+const MAX_JOB_BYTES: usize = 32 << 20;
+/// Bytes that requests may cover in one go before the host has its turn.
+const MAX_POLL_BYTES: u64 = 1 << 20;
 
 /// `CRYPTO_SYMMETRIC`, `CRYPTO_ASYMMETRIC`, `CIPHER`, `AUTHENTICATION`, `COMPRESSION`
 /// (`icp_qat_capabilities_mask`), as physical functions of this generation have them.
@@ -36,6 +38,7 @@ const RING_MAP: u16 = 0x409;
 /// What a job's output becomes part of.
 #[derive(Debug)]
 enum Pending {
+    Symmetric(Box<symmetric::Pending>),
     PublicKey(public_key::Pending),
     Compression(Box<deflate::Pending>),
 }
@@ -157,6 +160,8 @@ impl Qat {
 
     /// Sends a message if a source was asserted or unmasked since the last time.
     fn interrupt(&mut self, bus: &mut dyn Bus) {
+        // What was deasserted since then sends another message if it is asserted again at once.
+        self.level &= self.sources() & !self.mask;
         // Drivers that poll enable none, and then nobody need look.
         let busy = if self.interrupts.enable() == 0 { 0 } else { self.busy_rings() };
         self.interrupts.update(busy & 0xff << PAIRS, bus);
@@ -215,6 +220,9 @@ impl Qat {
                 Ok(Next::Entry(request)) => {
                     *budget -= 1;
                     let slot = self.execute(bus, &request);
+                    if self.symmetric.covered >= MAX_POLL_BYTES {
+                        *budget = 0;
+                    }
                     let queue = &mut self.queues[index];
                     queue.pump.recycle(request);
                     match slot {
@@ -306,6 +314,7 @@ impl Qat {
                 ("responses.size", pair.responses.size().into()),
                 ("responses.head", pair.responses.head().into()),
                 ("responses.tail", pair.responses.tail().into()),
+                ("responses.lost", pair.lost),
                 ("in_flight", queue.slots.len() as u64),
                 ("broken", queue.broken.into()),
             ];
@@ -356,6 +365,7 @@ impl DeviceModel for Qat {
 
     fn poll(&mut self, bus: &mut dyn Bus, budget: u32) -> Progress {
         let mut budget = budget;
+        self.symmetric.covered = 0;
         let mut progress = Progress::Idle;
         let count = self.queues.len();
         for index in (self.first..count).chain(0..self.first) {

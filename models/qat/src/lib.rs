@@ -17,7 +17,8 @@
 //!
 //! Responses of a ring come in the order of its requests, as DPDK relies on. Each request has one
 //! response, whatever is wrong with it; only rings in memory that cannot be accessed stop, until
-//! they are set up anew. Symmetric requests are executed at once; the others are jobs.
+//! they are set up anew. Symmetric requests of up to 128 KiB are executed at once; all others are
+//! jobs, of which each ring has a few at a time, and requests behind them are done meanwhile.
 //!
 //! # Not implemented
 //! - AES-F8, ARC4, GALOIS_64 and hash mode 2, which no driver uses here; ZUC-256; Cipher-CRC, key derivation and random

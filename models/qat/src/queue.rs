@@ -127,11 +127,18 @@ pub(crate) struct Pair {
     pub(crate) responses: RingState,
     /// Bytes of a request.
     message_len: u32,
+    /// Responses that had no room.
+    pub(crate) lost: u64,
 }
 
 impl Pair {
     pub(crate) fn new(message_len: u32) -> Self {
-        Self { requests: RingState::default(), responses: RingState::default(), message_len }
+        Self {
+            requests: RingState::default(),
+            responses: RingState::default(),
+            message_len,
+            lost: 0,
+        }
     }
 
     /// Both rings are set up.
@@ -174,9 +181,10 @@ impl Ring for Pair {
     }
 
     /// Drivers look at the first word of a slot, so that is written last. A response more than
-    /// there is room for, which only a fault can cause, is lost.
+    /// there is room for is lost: a fault wrote it twice, or the driver moved the head back.
     fn complete(&mut self, bus: &mut dyn Bus, completion: &mut Completion) -> Result<(), DmaFault> {
         if self.room() == 0 {
+            self.lost += 1;
             return Ok(());
         }
         let len = u32::try_from(RESPONSE_LEN).unwrap_or(u32::MAX);

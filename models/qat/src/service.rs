@@ -73,19 +73,20 @@ pub(crate) fn read_buffers(
     source: &mut SgList,
     destination: &mut SgList,
 ) -> Result<(), Failure> {
-    let sides = [
-        (buffers.source, buffers.source_len, source),
-        (buffers.destination, buffers.destination_len, destination),
-    ];
-    for (address, len, list) in sides {
-        list.clear();
-        if flags & common::BUFFER_LISTS == 0 {
-            list.push(address.get(), len.get())?;
-        } else {
-            read_list(bus, address.get(), list)?;
-        }
+    source.clear();
+    destination.clear();
+    if flags & common::BUFFER_LISTS == 0 {
+        source.push(buffers.source.get(), buffers.source_len.get())?;
+        destination.push(buffers.destination.get(), buffers.destination_len.get())?;
+        return Ok(());
     }
-    Ok(())
+    read_list(bus, buffers.source.get(), source)?;
+    if buffers.source == buffers.destination {
+        // Read once: the driver may change it meanwhile.
+        destination.clone_from(source);
+        return Ok(());
+    }
+    read_list(bus, buffers.destination.get(), destination)
 }
 
 fn read_list(bus: &mut dyn Bus, address: u64, list: &mut SgList) -> Result<(), Failure> {

@@ -89,8 +89,9 @@ impl Bus for Gate<'_> {
     }
 
     fn submit(&mut self, job: Job) -> JobId {
+        let bytes = job.bytes();
         let id = self.host.submit(job);
-        self.shell.jobs.insert(id);
+        self.shell.jobs.insert(id, bytes);
         id
     }
 

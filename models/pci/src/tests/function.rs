@@ -139,16 +139,37 @@ fn jobs_from_before_a_reset_never_come_back() {
         bench.function.finish(&mut bench.host, done);
         bench.saw()
     };
-    bench.act(Act::Submit);
-    bench.act(Act::Submit);
+    bench.act(Act::Submit(0));
+    bench.act(Act::Submit(0));
     assert_eq!(finish(&mut bench, 1), [Saw::Finished(JobId(1))]);
     assert_eq!(finish(&mut bench, 1), [], "once only");
     bench.function.reset(ResetKind::Function);
-    bench.act(Act::Submit);
+    bench.act(Act::Submit(0));
     assert_eq!(finish(&mut bench, 2), []);
     assert_eq!(finish(&mut bench, 3), [Saw::Finished(JobId(3))]);
     assert_eq!(finish(&mut bench, 77), [], "never handed out");
     assert_eq!(bench.function.inspect().counter("jobs.stale"), Some(3));
+}
+
+/// A model that forgets its jobs cannot have the host carry ever more of them.
+#[test]
+fn a_model_with_too_many_jobs_does_not_work_until_one_is_finished() {
+    for (count, bytes) in [(256, 0), (2, 128 << 20)] {
+        let mut bench = Bench::new(vec![]);
+        for _ in 0..count {
+            bench.act(Act::Submit(bytes));
+        }
+        bench.saw();
+        bench.act(Act::Submit(0));
+        assert_eq!((bench.saw(), bench.host.jobs), (vec![], count));
+        let done = FinishedJob { id: JobId(1), output: Box::new(()) };
+        bench.function.finish(&mut bench.host, done);
+        bench.act(Act::Line(false));
+        assert_eq!(bench.host.jobs, count + 1);
+        bench.function.reset(ResetKind::Function);
+        bench.act(Act::Submit(0));
+        assert_eq!(bench.host.jobs, count + 2, "a reset forgets them");
+    }
 }
 
 #[test]

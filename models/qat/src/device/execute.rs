@@ -1,6 +1,6 @@
 //! From a request to its response, or to the job that makes one.
 
-use understudy_device::{Bus, FinishedJob};
+use understudy_device::{Bus, FinishedJob, Job};
 use zerocopy::FromBytes;
 use zerocopy::little_endian::U64;
 
@@ -11,7 +11,7 @@ use crate::layout::{
     compression, error, service, status,
 };
 use crate::queue::Request;
-use crate::service::symmetric::{self, Kind};
+use crate::service::symmetric::{self, Kind, Started};
 use crate::service::{Failure, compression as deflate, public_key};
 
 impl Qat {
@@ -58,6 +58,14 @@ impl Qat {
     }
 
     fn symmetric(&mut self, bus: &mut dyn Bus, request: &SymmetricRequest) -> Slot {
+        match symmetric::start(bus, request, &mut self.symmetric) {
+            Ok(Started::Later(job, pending)) => self.submit(bus, job, Pending::Symmetric(pending)),
+            Ok(Started::Done(covered)) => self.symmetric_done(request, Ok(covered)),
+            Err(failure) => self.symmetric_done(request, Err(failure)),
+        }
+    }
+
+    fn symmetric_done(&mut self, request: &SymmetricRequest, result: Result<u64, Failure>) -> Slot {
         let work = match Kind::of(request) {
             Some(Kind::Cipher) => Work::Cipher,
             Some(Kind::Auth) => Work::Auth,
@@ -65,7 +73,6 @@ impl Qat {
             Some(Kind::Aead) => Work::Aead,
             None => Work::Unknown,
         };
-        let result = symmetric::run(bus, request, &mut self.symmetric);
         self.counters.count(work, result);
         let mut response = Response::to(&request.header, request.buffers.opaque);
         if let Err(failure) = result {
@@ -74,12 +81,14 @@ impl Qat {
         Slot::Ready(work, response)
     }
 
+    fn submit(&mut self, bus: &mut dyn Bus, job: Job, pending: Pending) -> Slot {
+        let bytes = job.bytes();
+        Slot::Running { id: bus.submit(job), bytes, pending }
+    }
+
     fn public_key(&mut self, bus: &mut dyn Bus, request: &PublicKeyRequest) -> Slot {
         match public_key::start(bus, request) {
-            Ok((job, bytes, pending)) => {
-                let pending = Pending::PublicKey(pending);
-                Slot::Running { id: bus.submit(job), bytes, pending }
-            }
+            Ok((job, pending)) => self.submit(bus, job, Pending::PublicKey(pending)),
             Err(failure) => {
                 self.counters.count(Work::PublicKey, Err(failure));
                 let tables = [request.source.get(), request.destination.get()];
@@ -95,10 +104,7 @@ impl Qat {
         let work = compression_work(request.header.command);
         let max_len = usize::try_from(self.parameters.max_request).unwrap_or(usize::MAX);
         match deflate::start(bus, request, &mut self.streams, max_len) {
-            Ok((job, bytes, pending)) => {
-                let pending = Pending::Compression(Box::new(pending));
-                Slot::Running { id: bus.submit(job), bytes, pending }
-            }
+            Ok((job, pending)) => self.submit(bus, job, Pending::Compression(Box::new(pending))),
             Err(failure) => {
                 self.counters.count(work, Err(failure));
                 let mut response = Response::to(&request.header, request.buffers.opaque);
@@ -118,6 +124,11 @@ impl Qat {
         done: FinishedJob,
     ) -> Slot {
         match pending {
+            Pending::Symmetric(pending) => {
+                let request = *pending.request();
+                let result = pending.finish(bus, done);
+                self.symmetric_done(&request, result)
+            }
             Pending::PublicKey(pending) => {
                 let (response, result) = pending.finish(bus, done);
                 self.counters.count(Work::PublicKey, result);

@@ -70,13 +70,13 @@ pub(crate) struct Pending {
     stream: Option<u64>,
 }
 
-/// Reads the source and makes the job. Also returns the bytes that it holds.
+/// Reads the source and makes the job.
 pub(crate) fn start(
     bus: &mut dyn Bus,
     request: &CompressionRequest,
     streams: &mut Streams,
     max_len: usize,
-) -> Result<(Job, usize, Pending), Failure> {
+) -> Result<(Job, Pending), Failure> {
     let stateful = request.header.specific.get() & flags::STATEFUL != 0;
     let decompresses = request.header.command == compression::DECOMPRESS;
     if request.header.command > compression::DECOMPRESS
@@ -108,7 +108,8 @@ pub(crate) fn start(
     } else {
         deflate_job(input, room, starts(request), options(request))
     };
-    Ok((job, len.saturating_add(room), Pending { request: *request, destination, stream }))
+    let job = job.holding(len.saturating_add(room));
+    Ok((job, Pending { request: *request, destination, stream }))
 }
 
 /// The checksums to start from. What a request says counts only at the start of a stream: drivers

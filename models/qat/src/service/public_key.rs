@@ -212,11 +212,11 @@ pub(crate) struct Pending {
 
 type Output = Result<Vec<Vec<u8>>, Failure>;
 
-/// Reads operands and makes the job. Also returns the bytes that it holds.
+/// Reads operands and makes the job.
 pub(crate) fn start(
     bus: &mut dyn Bus,
     request: &PublicKeyRequest,
-) -> Result<(Job, usize, Pending), Failure> {
+) -> Result<(Job, Pending), Failure> {
     let function = Function::of(request.function.get()).ok_or(Failure::Unsupported)?;
     let lengths = function.operands();
     let counts = (usize::from(request.inputs), usize::from(request.outputs));
@@ -233,7 +233,7 @@ pub(crate) fn start(
     }
     let bytes: usize = lengths.iter().sum();
     let job = Job::new(move || -> Output { function.compute(&operands) });
-    Ok((job, bytes, Pending { request: *request, results, bytes: bytes as u64 }))
+    Ok((job.holding(bytes), Pending { request: *request, results, bytes: bytes as u64 }))
 }
 
 fn read_table(bus: &mut dyn Bus, address: u64, count: usize) -> Result<Vec<u64>, Failure> {

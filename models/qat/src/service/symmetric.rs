@@ -4,27 +4,35 @@
 //! digest is elsewhere, that is done in guest memory itself if the host lends it. Any other request
 //! passes through memory of the model as a whole: read once, changed, written once, and not at all
 //! if its digest does not match.
+//!
+//! Requests are done at once, but long ones are jobs: what is slow must not keep the host from
+//! answering the driver.
+//!
+//! - `plan`: which bytes a request touches.
+//! - `task`: what engines do to them.
+//! - `digest`: hashes and MACs.
 
 mod digest;
 mod plan;
+mod task;
 
 use std::ops::Range;
 
-use understudy_device::Bus;
-use understudy_engines::aead::Nonce;
-use understudy_engines::cipher::{Algorithm as Cipher, Direction};
-use understudy_engines::wireless;
+use understudy_device::{Bus, FinishedJob, Job};
 use understudy_ring::{Cursor, SgList};
 
-use super::content::{AuthContent, CipherContent, Engine, MAX_CONTENT_LEN};
+use super::content::MAX_CONTENT_LEN;
 use super::keys::KeyCache;
 use super::{Failure, list, read_buffers};
-use crate::layout::{SymmetricRequest, common, extended, flags, hash_flags, symmetric};
-use digest::digest;
+use crate::layout::{SymmetricRequest, common, extended, flags, symmetric};
 use plan::Plan;
+use task::{Data, Inputs, Task};
 
 /// Longest digest in bytes.
 const MAX_TAG_LEN: usize = 64;
+
+/// Longest request that is done at once, in bytes. The slowest cipher takes milliseconds for it.
+const MAX_IMMEDIATE_LEN: usize = 128 << 10;
 
 /// Memory that requests use one after the other.
 #[derive(Debug)]
@@ -36,6 +44,8 @@ pub(crate) struct Scratch {
     destination: SgList,
     keys: KeyCache,
     max_len: usize,
+    /// Bytes that requests covered, jobs apart, since somebody last set it to 0.
+    pub(crate) covered: u64,
 }
 
 impl Scratch {
@@ -49,6 +59,7 @@ impl Scratch {
             destination: list(max_len as u64),
             keys: KeyCache::default(),
             max_len,
+            covered: 0,
         }
     }
 
@@ -86,13 +97,36 @@ impl Kind {
     }
 }
 
-/// Executes a request. Returns the bytes that it covered.
-pub(crate) fn run(
+/// How a request goes on.
+pub(crate) enum Started {
+    /// It is done, and covered as many bytes.
+    Done(u64),
+    /// The job does it.
+    Later(Job, Box<Pending>),
+}
+
+/// A request whose job is under way.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    request: SymmetricRequest,
+    plan: Plan,
+    destination: SgList,
+}
+
+/// What a job returns.
+struct Output {
+    result: Result<(), Failure>,
+    data: Vec<u8>,
+    tag: [u8; MAX_TAG_LEN],
+}
+
+/// Executes a request, or reads what its job needs.
+pub(crate) fn start(
     bus: &mut dyn Bus,
     request: &SymmetricRequest,
     scratch: &mut Scratch,
-) -> Result<u64, Failure> {
-    let kind = Kind::of(request).ok_or(Failure::Unsupported)?;
+) -> Result<Started, Failure> {
+    Kind::of(request).ok_or(Failure::Unsupported)?;
     let specific = request.header.specific.get();
     let absent =
         flags::PARTIAL | flags::CONFIG_IN_SHARED_RAM | flags::UPDATE_STATE | flags::OTHER_SLICES;
@@ -100,313 +134,128 @@ pub(crate) fn run(
     if specific & absent != 0 || inline || request.header.extended & !extended::HASH_PROTOCOL != 0 {
         return Err(Failure::Unsupported);
     }
-    let Scratch { content, data, aad, source, destination, keys, max_len } = scratch;
+    let Scratch { content, data, aad, source, destination, keys, max_len, covered } = scratch;
     let len = usize::from(request.content_words) * 8;
     let content = content.get_mut(..len).ok_or(Failure::Invalid)?;
     bus.dma_read(request.content.get(), content)?;
-    let cipher = match kind {
-        Kind::Auth => None,
-        _ => Some(CipherContent::parse(content, &request.control)?),
-    };
-    let auth = match kind {
-        Kind::Cipher => None,
-        _ => Some(AuthContent::parse(content, &request.control)?),
-    };
-    check_protocol(request, auth.as_ref())?;
+    let task = Task::parse(request, content)?;
     read_buffers(bus, &request.buffers, request.header.common, source, destination)?;
-    let plan = &Plan::new(request, cipher.is_some(), auth.as_ref(), *max_len)?;
-    let tag = [0; MAX_TAG_LEN];
-    let mut job = Job { bus, request, plan, source, destination, data, aad, keys, tag };
-    job.read()?;
-    match specific >> flags::PROTOCOL_SHIFT & 7 {
-        flags::PROTOCOL_NONE | flags::PROTOCOL_SNOW_3G => job.plain(cipher, auth)?,
-        flags::PROTOCOL_CCM => job.ccm(cipher, auth)?,
-        flags::PROTOCOL_GCM => job.gcm(cipher, auth)?,
-        _ => return Err(Failure::Unsupported),
+    let plan = Plan::new(request, task.cipher.is_some(), task.auth.as_ref(), *max_len)?;
+    task.check(request, &plan)?;
+    if plan.end > MAX_IMMEDIATE_LEN {
+        let mut data = Vec::new();
+        read(bus, source, &plan, &mut data)?;
+        let mut aad = Vec::new();
+        let inputs = Inputs::read(bus, request, &plan, &task, &mut aad)?;
+        let job = job(*request, content.to_vec(), plan.clone(), inputs, aad, data);
+        let pending = Pending { request: *request, plan, destination: destination.clone() };
+        return Ok(Started::Later(job, Box::new(pending)));
     }
-    job.write()?;
-    Ok(plan.end as u64)
-}
-
-/// Where the request has flags for the protocol of its hash, they must be what the descriptor says.
-fn check_protocol(
-    request: &SymmetricRequest,
-    auth: Option<&AuthContent<'_>>,
-) -> Result<(), Failure> {
-    let is = match auth {
-        Some(AuthContent::Wireless { mac: wireless::Mac::Snow3g, .. }) => hash_flags::SNOW_3G,
-        Some(AuthContent::Wireless { mac: wireless::Mac::Zuc, .. }) => hash_flags::ZUC,
-        _ => 0,
+    *covered += plan.end as u64;
+    if !plan.direct {
+        read(bus, source, &plan, data)?;
+    }
+    let mut inputs = Inputs::read(bus, request, &plan, &task, aad)?;
+    let mut place = match plan.direct {
+        true => Data::InPlace { bus: &mut *bus, source, buffer: &mut *data },
+        false => Data::Copied(&mut *data),
     };
-    let told = request.control.hash_flags & (hash_flags::SNOW_3G | hash_flags::ZUC);
-    let tells = request.header.extended & extended::HASH_PROTOCOL != 0;
-    if tells && told != is { Err(Failure::Invalid) } else { Ok(()) }
+    task.run(&plan, keys, &mut inputs, aad, &mut place)?;
+    if !plan.direct {
+        write_data(bus, request, &plan, destination, data)?;
+    }
+    write_tag(bus, request, &plan, &inputs.tag)?;
+    Ok(Started::Done(plan.end as u64))
 }
 
-/// A request with all it needs.
-struct Job<'a> {
-    bus: &'a mut dyn Bus,
-    request: &'a SymmetricRequest,
-    plan: &'a Plan,
-    source: &'a SgList,
-    destination: &'a SgList,
-    data: &'a mut Vec<u8>,
-    aad: &'a mut Vec<u8>,
-    keys: &'a mut KeyCache,
-    /// The digest that was made, or that the data are to have.
-    tag: [u8; MAX_TAG_LEN],
+/// The work of a long request on its own copy of everything.
+fn job(
+    request: SymmetricRequest,
+    content: Vec<u8>,
+    plan: Plan,
+    mut inputs: Inputs,
+    mut aad: Vec<u8>,
+    mut data: Vec<u8>,
+) -> Job {
+    let bytes = data.len();
+    let job = Job::new(move || {
+        let mut keys = KeyCache::default();
+        let result = Task::parse(&request, &content).and_then(|task| {
+            let place = &mut Data::Copied(&mut data);
+            task.run(&plan, &mut keys, &mut inputs, &mut aad, place)
+        });
+        Output { result, data, tag: inputs.tag }
+    });
+    job.holding(bytes)
 }
 
-impl Job<'_> {
-    fn read(&mut self) -> Result<(), Failure> {
-        let plan = self.plan;
-        if plan.direct {
-            return Ok(());
-        }
-        let len = plan.end_with_tag();
-        // A digest that is to be made need not have room in the source.
-        let from_source = if plan.compares { len } else { plan.end };
-        self.data.resize(len, 0);
-        let (read, made) = self.data.split_at_mut(from_source);
-        made.fill(0);
-        Ok(self.source.cursor().read(self.bus, read)?)
+impl Pending {
+    /// The request.
+    pub(crate) fn request(&self) -> &SymmetricRequest {
+        &self.request
     }
 
-    /// Writes what the cipher changed; out of place, everything. A hash alone changes nothing. Then
-    /// the digest.
-    fn write(&mut self) -> Result<(), Failure> {
-        let plan = self.plan;
-        let changed = match self.request.header.command {
-            symmetric::AUTH => 0..0,
-            _ if plan.direct => 0..0,
-            _ if plan.in_place => plan.cipher.clone(),
-            _ => 0..plan.end,
-        };
-        let made = plan.tag.clone().filter(|_| plan.returns);
-        for range in [changed, made.unwrap_or(0..0)] {
-            if !range.is_empty() {
-                let data = self.data.get(range.clone()).unwrap_or_default();
-                part(self.destination, &range)?.write(self.bus, data)?;
-            }
-        }
-        if plan.returns && plan.tag.is_none() {
-            let tag = self.tag.get(..plan.tag_len).ok_or(Failure::Invalid)?;
-            self.bus.dma_write(self.request.auth.result.get(), tag)?;
-        }
-        Ok(())
-    }
-
-    /// Puts the digest that was made into the data, if it belongs there. It may be enciphered yet.
-    fn place_tag(&mut self) -> Result<(), Failure> {
-        if let Some(range) = self.plan.tag.clone() {
-            let tag = self.tag.get(..range.len()).ok_or(Failure::Invalid)?;
-            self.data.get_mut(range).ok_or(Failure::Invalid)?.copy_from_slice(tag);
-        }
-        Ok(())
-    }
-
-    /// The IV: in the request, or where the request says.
-    fn read_iv(&mut self, into: &mut [u8; 16]) -> Result<(), Failure> {
-        let iv = &self.request.cipher.iv;
-        if self.request.header.specific.get() & flags::IV_INLINE != 0 {
-            *into = *iv;
-            return Ok(());
-        }
-        let address = iv.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        let len = usize::from(self.request.control.iv_words) * 8;
-        Ok(self.bus.dma_read(address, into.get_mut(..len).ok_or(Failure::Invalid)?)?)
-    }
-
-    fn plain(
-        &mut self,
-        cipher: Option<CipherContent<'_>>,
-        auth: Option<AuthContent<'_>>,
-    ) -> Result<(), Failure> {
-        if matches!(auth, Some(AuthContent::CbcMac { .. } | AuthContent::Galois { .. })) {
-            return Err(Failure::Unsupported);
-        }
-        if self.plan.hash_first {
-            self.authenticate(auth.as_ref(), &[0; 16])?;
-        }
-        if let Some(cipher) = cipher {
-            self.encipher(cipher)?;
-        }
-        if !self.plan.hash_first {
-            self.authenticate(auth.as_ref(), &[0; 16])?;
-        }
-        Ok(())
-    }
-
-    fn encipher(
-        &mut self,
-        CipherContent { engine, direction, key }: CipherContent<'_>,
-    ) -> Result<(), Failure> {
-        let mut iv = [0; 16];
-        if engine != Engine::Null {
-            self.read_iv(&mut iv)?;
-        }
-        let iv = |len| iv.get(..len).unwrap_or_default();
-        let keys = &mut *self.keys;
-        change(self.bus, self.source, self.plan, self.data, |data| match engine {
-            Engine::Null => Ok(()),
-            Engine::Block(algorithm) => {
-                let key = keys.cipher(algorithm, key)?;
-                key.apply(direction, iv(algorithm.iv_len()), data)?;
-                Ok(())
-            }
-            Engine::Wireless(cipher) => Ok(cipher.apply(key, iv(cipher.iv_len()), data)?),
-        })
-    }
-
-    /// CCM: counter block 0 hides the MAC, the following ones the data (SP 800-38C).
-    fn ccm(
-        &mut self,
-        cipher: Option<CipherContent<'_>>,
-        auth: Option<AuthContent<'_>>,
-    ) -> Result<(), Failure> {
-        let (Some(cipher), Some(AuthContent::CbcMac { .. })) = (cipher, &auth) else {
-            return Err(Failure::Unsupported);
-        };
-        if cipher.engine != Engine::Block(Cipher::AesCtr) {
-            return Err(Failure::Unsupported);
-        }
-        let mut iv = [0; 16];
-        self.read_iv(&mut iv)?;
-        let mut mask = [0; 16];
-        self.keys.cipher(Cipher::AesCtr, cipher.key)?.apply(Direction::Encrypt, &iv, &mut mask)?;
-        if self.plan.hash_first {
-            self.authenticate(auth.as_ref(), &mask)?;
-        }
-        let mut stream =
-            self.keys.cipher(Cipher::AesCtr, cipher.key)?.start(Direction::Encrypt, &iv)?;
-        stream.update(&mut [0; 16])?;
-        let data = self.data.get_mut(self.plan.cipher.clone()).ok_or(Failure::Invalid)?;
-        stream.finish(data)?;
-        if !self.plan.hash_first {
-            self.authenticate(auth.as_ref(), &mask)?;
-        }
-        Ok(())
-    }
-
-    /// GCM; without anything to encrypt, GMAC over what the hash covers.
-    fn gcm(
-        &mut self,
-        cipher: Option<CipherContent<'_>>,
-        auth: Option<AuthContent<'_>>,
-    ) -> Result<(), Failure> {
-        let (Some(cipher), Some(AuthContent::Galois { aad_len })) = (cipher, auth) else {
-            return Err(Failure::Unsupported);
-        };
-        let plan = self.plan;
-        let encrypts = plan.returns && !plan.compares && !plan.hash_first;
-        let decrypts = plan.compares && !plan.returns && plan.hash_first;
-        let aligned = plan.cipher.is_empty() || plan.cipher == plan.auth;
-        if cipher.engine != Engine::Block(Cipher::AesCtr) || encrypts == decrypts || !aligned {
-            return Err(Failure::Unsupported);
-        }
-        let mut iv = [0; 16];
-        self.read_iv(&mut iv)?;
-        let nonce = match self.request.header.specific.get() & flags::GCM_IV_12_BYTES {
-            0 => Nonce::J0(&iv),
-            _ => Nonce::Bytes(iv.get(..12).unwrap_or_default()),
-        };
-        self.read_aad(aad_len)?;
-        if decrypts {
-            self.read_tag()?;
-        }
-        let plan = self.plan;
-        if plan.cipher.is_empty() {
-            self.aad.extend_from_slice(self.data.get(plan.auth.clone()).unwrap_or_default());
-        }
-        let (key, aad) = (self.keys.gcm(cipher.key)?, &*self.aad);
-        let tag = self.tag.get_mut(..plan.tag_len).ok_or(Failure::Invalid)?;
-        change(self.bus, self.source, plan, self.data, |data| match decrypts {
-            true => Ok(key.decrypt(nonce, aad, data, tag)?),
-            false => Ok(key.encrypt(nonce, aad, data, tag)?),
-        })?;
-        if encrypts { self.place_tag() } else { Ok(()) }
-    }
-
-    /// Computes the digest, then keeps or compares it. `mask` is added to a CBC-MAC.
-    fn authenticate(
-        &mut self,
-        auth: Option<&AuthContent<'_>>,
-        mask: &[u8; 16],
-    ) -> Result<(), Failure> {
-        let Some(auth) = auth else { return Ok(()) };
-        let mut tag = [0; MAX_TAG_LEN];
-        self.aad.clear();
-        match auth {
-            // The driver has put B0 and the padded associated data there.
-            AuthContent::CbcMac { .. } => {
-                self.read_aad(usize::from(self.request.auth.aad_len))?;
-            }
-            AuthContent::Wireless { mac, .. } => self.read_aad(mac.iv_len())?,
-            _ => {}
-        }
-        let (keys, prefix) = (&mut *self.keys, &*self.aad);
-        cover(self.bus, self.source, self.plan, self.data, |covered| {
-            digest(auth, keys, prefix, covered, mask, &mut tag)
-        })?;
-        if self.plan.compares && !matches!(auth, AuthContent::Null) {
-            self.read_tag()?;
-            let len = self.plan.tag_len;
-            if self.tag.get(..len) != tag.get(..len) {
-                return Err(Failure::Mismatch);
-            }
-        }
-        self.tag = tag;
-        if self.plan.returns { self.place_tag() } else { Ok(()) }
-    }
-
-    fn read_aad(&mut self, len: usize) -> Result<(), Failure> {
-        // The length of associated data is 8 bits wide, once it is padded.
-        if len > 256 {
-            return Err(Failure::Invalid);
-        }
-        self.aad.resize(len, 0);
-        if len > 0 {
-            self.bus.dma_read(self.request.auth.aad.get(), self.aad)?;
-        }
-        Ok(())
-    }
-
-    fn read_tag(&mut self) -> Result<(), Failure> {
-        let into = self.tag.get_mut(..self.plan.tag_len).ok_or(Failure::Invalid)?;
-        match self.plan.tag.clone() {
-            Some(range) => into.copy_from_slice(self.data.get(range).ok_or(Failure::Invalid)?),
-            None => self.bus.dma_read(self.request.auth.result.get(), into)?,
-        }
-        Ok(())
+    /// Writes what the job made. Returns the bytes that the request covered.
+    pub(crate) fn finish(self, bus: &mut dyn Bus, done: FinishedJob) -> Result<u64, Failure> {
+        let Self { request, plan, destination } = &self;
+        let Output { result, data, tag } = done.into_output().ok_or(Failure::Invalid)?;
+        result?;
+        write_data(bus, request, plan, destination, &data)?;
+        write_tag(bus, request, plan, &tag)?;
+        Ok(plan.end as u64)
     }
 }
 
-/// Has `work` change what the cipher covers: in guest memory, or in what was read of it.
-fn change(
+/// Copies what the request uses of its source to where it is there.
+fn read(
     bus: &mut dyn Bus,
     source: &SgList,
     plan: &Plan,
     data: &mut Vec<u8>,
-    work: impl FnOnce(&mut [u8]) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    if !plan.direct {
-        return work(data.get_mut(plan.cipher.clone()).ok_or(Failure::Invalid)?);
-    }
-    part(source, &plan.cipher)?.update(bus, plan.cipher.len(), data, work)
+    data.resize(plan.end_with_tag(), 0);
+    let used = plan.used();
+    // A digest that is to be made need not have room in the source.
+    data.get_mut(used.end..).unwrap_or_default().fill(0);
+    let into = data.get_mut(used.clone()).ok_or(Failure::Invalid)?;
+    Ok(part(source, &used)?.read(bus, into)?)
 }
 
-/// Has `work` look at what the hash covers: in guest memory, or in what was read of it.
-fn cover(
+/// Writes what the cipher changed; out of place, everything. A hash alone changes nothing.
+fn write_data(
     bus: &mut dyn Bus,
-    source: &SgList,
+    request: &SymmetricRequest,
     plan: &Plan,
-    data: &mut Vec<u8>,
-    work: impl FnOnce(&[u8]) -> Result<(), Failure>,
+    destination: &SgList,
+    data: &[u8],
 ) -> Result<(), Failure> {
-    if !plan.direct {
-        return work(data.get(plan.auth.clone()).ok_or(Failure::Invalid)?);
+    let changed = match request.header.command {
+        symmetric::AUTH => 0..0,
+        _ if plan.in_place => plan.cipher.clone(),
+        _ => 0..plan.end,
+    };
+    let made = plan.tag.clone().filter(|_| plan.returns);
+    for range in [changed, made.unwrap_or(0..0)] {
+        if !range.is_empty() {
+            let data = data.get(range.clone()).unwrap_or_default();
+            part(destination, &range)?.write(bus, data)?;
+        }
     }
-    part(source, &plan.auth)?.view(bus, plan.auth.len(), data, work)
+    Ok(())
+}
+
+/// Writes a digest that was made and does not belong into the buffer.
+fn write_tag(
+    bus: &mut dyn Bus,
+    request: &SymmetricRequest,
+    plan: &Plan,
+    tag: &[u8; MAX_TAG_LEN],
+) -> Result<(), Failure> {
+    if plan.returns && plan.tag.is_none() {
+        let tag = tag.get(..plan.tag_len).ok_or(Failure::Invalid)?;
+        bus.dma_write(request.auth.result.get(), tag)?;
+    }
+    Ok(())
 }
 
 /// A cursor that begins where the range does.

@@ -73,6 +73,24 @@ fn responses_during_the_handler_interrupt_when_it_ends() {
     assert!(driver.platform.wait_interrupt(0, start.plus(1_000_000)).unwrap());
 }
 
+/// With nothing held back, a flag that is cleared while there are responses is set again at once, and
+/// that is another interrupt: a driver that acknowledges before it looks loses none.
+#[test]
+fn clearing_the_flag_of_a_ring_with_responses_interrupts_again() {
+    let mut driver = driver(0);
+    for opaque in 0..4 {
+        driver.submit(2, &null(opaque, 128)).unwrap();
+        let mut found = None;
+        let deadline = driver.platform.now().plus(1_000_000);
+        while driver.platform.wait_interrupt(0, deadline).unwrap() {
+            driver.write(RINGS, ring::INT_FLAG, 1 << 10).unwrap();
+            found = found.or(driver.take(2).unwrap());
+        }
+        assert_eq!(found.map(|response| response.opaque()), Some(opaque));
+        assert_eq!(driver.read(RINGS, ring::INT_FLAG).unwrap(), 0);
+    }
+}
+
 #[test]
 fn a_masked_bundle_interrupts_when_it_is_unmasked() {
     let mut driver = driver(1 << 31 | 0x27ff);

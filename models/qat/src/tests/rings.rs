@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use understudy_client::error::DriverError;
-use understudy_client::platform::Platform;
+use understudy_client::platform::{Activity, Platform};
 use understudy_client::qat::{CompressionCall, Options, PublicKey, message, ring};
 use understudy_device::{DmaFaultKind, Nanos, ResetKind, Tap, Verdict};
 use understudy_simulation::{DmaAccess, Hooks};
@@ -166,16 +166,43 @@ fn nothing_is_taken_while_there_is_no_room_for_responses() {
 #[test]
 fn a_ring_that_is_torn_down_forgets_its_requests() {
     let mut driver = driver();
-    let operands = vec![vec![3; 512], vec![5; 512], vec![7; 512]];
-    let call = PublicKey { function: 0x850c_23e1, operands, results: vec![512] };
-    let bytes = call.encode(1, 0x10_0000, 0x10_0000);
-    for _ in 0..8 {
-        driver.submit(0, &bytes).unwrap();
+    let (request, result) = exponentiation(&mut driver);
+    for round in 0..100 {
+        for _ in 0..8 {
+            driver.submit(0, &request).unwrap();
+        }
+        let deadline = driver.platform.now().plus(1_000_000);
+        while driver.platform.simulation().host().jobs_in_flight() == 0 {
+            driver.platform.idle(deadline).unwrap();
+        }
+        driver.close(0).unwrap();
+        driver.open(0, 64, 64).unwrap();
+        driver.platform.dma_write(result, &[0xee; 512]).unwrap();
+        assert_eq!(driver.run(0, &null(9, 64)).unwrap().opaque(), 9);
+        // Jobs of the ring that is gone end, and nobody hears of them.
+        while driver.platform.idle(deadline).unwrap() == Activity::Active {}
+        assert!(driver.take(0).unwrap().is_none());
+        let mut found = [0; 512];
+        driver.platform.dma_read(result, &mut found).unwrap();
+        assert_eq!(found, [0xee; 512], "round {round}");
     }
-    driver.close(0).unwrap();
-    driver.open(0, 64, 64).unwrap();
-    assert_eq!(driver.run(0, &null(9, 64)).unwrap().opaque(), 9);
-    assert!(driver.take(0).unwrap().is_none());
+    assert_eq!(driver.run(0, &request).unwrap().error(), 0);
+    let mut found = [0; 512];
+    driver.platform.dma_read(result, &mut found).unwrap();
+    assert_ne!(found, [0xee; 512]);
+}
+
+/// A request for a modular exponentiation of 4096 bits, and where its result goes.
+fn exponentiation(driver: &mut TestDriver) -> (Vec<u8>, u64) {
+    let platform = &mut driver.platform;
+    let [tables, operands, result] =
+        [64, 3 * 512, 512].map(|len| platform.dma_alloc(len, 64).unwrap().iova);
+    platform.dma_write(operands, &[7; 3 * 512]).unwrap();
+    let addresses = [operands, operands + 512, operands + 1024, result];
+    let table: Vec<u8> = addresses.iter().flat_map(|at| at.to_le_bytes()).collect();
+    platform.dma_write(tables, &table).unwrap();
+    let call = PublicKey { function: 0x850c_23e1, operands: vec![vec![]; 3], results: vec![512] };
+    (call.encode(1, tables, tables + 24), result)
 }
 
 #[test]

@@ -2,8 +2,10 @@
 //!
 //! - `published`: ciphers, hashes and MACs with published vectors.
 //! - `aead`: GCM, GMAC and CCM with published vectors.
+//! - `long`: long requests, which are jobs.
 
 mod aead;
+mod long;
 mod published;
 
 use digest::Update;

@@ -189,7 +189,8 @@ impl AkcipherRequest {
 
     /// The work as a job that returns an [`AkcipherResult`].
     pub(crate) fn into_job(self, key: KeySource) -> Job {
-        Job::new(move || {
+        let bytes = self.src.len();
+        let job = Job::new(move || {
             let result = match key {
                 KeySource::Session(akcipher) => akcipher.run(&self),
                 KeySource::Stateless { algo, key_type, parameters, der } => {
@@ -203,7 +204,8 @@ impl AkcipherRequest {
                 bytes: self.src.len() as u64,
                 output: result.and_then(|bytes| fits(&bytes).then_some(bytes).ok_or(Status::Err)),
             }
-        })
+        });
+        job.holding(bytes)
     }
 }
 

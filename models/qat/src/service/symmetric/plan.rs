@@ -8,7 +8,7 @@ use crate::service::Failure;
 use crate::service::content::AuthContent;
 
 /// Which bytes of the buffers a request touches.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Plan {
     /// What the cipher changes.
     pub(super) cipher: Range<usize>,
@@ -76,6 +76,16 @@ impl Plan {
             hash_first,
             in_place,
         })
+    }
+
+    /// What is read of the source. A digest that is to be made need not have room there.
+    pub(super) fn used(&self) -> Range<usize> {
+        match self.direct {
+            true if self.cipher.is_empty() => self.auth.clone(),
+            true => self.cipher.clone(),
+            false if self.compares => 0..self.end_with_tag(),
+            false => 0..self.end,
+        }
     }
 
     /// Behind the digest if that is in the buffer, else as [`end`](Self::end).
