@@ -1,6 +1,7 @@
 //! A driver for QAT virtual functions of the second generation, as Linux and DPDK drive them.
 //!
 //! - [`message`]: content descriptors and requests of the three services, as bytes.
+//! - [`content`]: what a driver computes for its content descriptors.
 //! - [`functions`]: of the public-key service.
 //! - [`Memory`]: a request's buffers, with guards.
 //! - [`Driver`]: registers, the mailbox, rings; requests with their buffers on top.
@@ -10,6 +11,7 @@
 //! # Not implemented
 //! What only other generations have; more than one bundle.
 
+pub mod content;
 mod driver;
 pub mod functions;
 mod memory;

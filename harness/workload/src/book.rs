@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
-use understudy_engines::deflate::{Inflater, Progress};
 
 /// In which way a run fails. Shrinking keeps this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,8 +95,12 @@ pub(crate) enum Expect {
     Bytes(Vec<u8>),
     /// Bytes that inflate to these.
     Inflates(Vec<u8>),
+    /// Some of these bytes, from the first on.
+    Begins(Vec<u8>),
     /// A refusal.
     Refusal,
+    /// This refusal, which leaves these bytes in memory.
+    RefusedAs { status: String, left: Vec<u8> },
 }
 
 /// What a request came to.
@@ -105,8 +108,8 @@ pub(crate) enum Expect {
 pub(crate) enum Outcome {
     /// Success.
     Done(Vec<u8>),
-    /// The device's own error status.
-    Refused(String),
+    /// The device's own error status, and what is in memory then, if somebody looked.
+    Refused { status: String, left: Vec<u8> },
 }
 
 /// Something that is not as it should be, unless a fault explains it.
@@ -124,6 +127,8 @@ pub(crate) struct Book {
     pub(crate) deviations: Vec<Deviation>,
     pub(crate) submitted: u64,
     pub(crate) completed: u64,
+    /// Requests whose queue was taken away under them.
+    pub(crate) abandoned: u64,
     /// Requests in the order in which they completed.
     pub(crate) order: Vec<u64>,
 }
@@ -142,6 +147,11 @@ impl Book {
         self.submitted -= u64::from(self.open.remove(&id).is_some());
     }
 
+    /// It will never complete, and need not: its driver took its queue away.
+    pub(crate) fn abandon(&mut self, id: u64) {
+        self.abandoned += u64::from(self.open.remove(&id).is_some());
+    }
+
     /// Something that nobody asked for.
     pub(crate) fn deviate(&mut self, kind: FailureKind, what: impl Into<String>) {
         self.deviations.push(Deviation { kind, what: what.into() });
@@ -156,16 +166,23 @@ impl Book {
         self.completed += 1;
         self.order.push(id);
         let wrong = match (expect, outcome) {
-            (Expect::Refusal, Outcome::Refused(_)) => None,
-            (Expect::Refusal, Outcome::Done(_)) => {
+            (Expect::Refusal, Outcome::Refused { .. }) => None,
+            (
+                Expect::RefusedAs { status: wanted, left: kept },
+                Outcome::Refused { status, left },
+            ) if wanted == *status => difference(&kept, left),
+            (Expect::Refusal | Expect::RefusedAs { .. }, Outcome::Done(_)) => {
                 Some((FailureKind::Accepted, "was carried out and should be refused".to_owned()))
             }
-            (_, Outcome::Refused(status)) => {
+            (_, Outcome::Refused { status, .. }) => {
                 Some((FailureKind::Refused, format!("was refused: {status}")))
+            }
+            (Expect::Begins(wanted), Outcome::Done(found)) => {
+                difference(wanted.get(..found.len()).unwrap_or(&wanted), found)
             }
             (Expect::Bytes(wanted), Outcome::Done(found)) => difference(&wanted, found),
             (Expect::Inflates(wanted), Outcome::Done(found)) => {
-                match inflate(found, wanted.len()) {
+                match understudy_oracle::inflate(found, wanted.len() + 64) {
                     Some(plain) => difference(&wanted, &plain),
                     None => Some((FailureKind::Wrong, "returned what does not inflate".to_owned())),
                 }
@@ -191,12 +208,4 @@ fn difference(wanted: &[u8], found: &[u8]) -> Option<(FailureKind, String)> {
     let at = wanted.iter().zip(found).position(|(wanted, found)| wanted != found)?;
     let what = format!("returned {:#04x} at byte {at}, not {:#04x}", found[at], wanted[at]);
     Some((FailureKind::Wrong, what))
-}
-
-fn inflate(data: &[u8], len: usize) -> Option<Vec<u8>> {
-    let mut out = vec![0; len + 64];
-    let mut inflater = Inflater::new();
-    let done = inflater.inflate(data, &mut out).ok()?;
-    out.truncate(done.produced);
-    (done.progress == Progress::End).then_some(out)
 }

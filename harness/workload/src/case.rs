@@ -116,12 +116,18 @@ pub enum Work {
     Mac,
     /// Encrypt and authenticate.
     Aead,
+    /// Encrypt and authenticate with two algorithms.
+    Chain,
+    /// A digest that does not match.
+    Forged,
     /// A request that does nothing but come back.
     Null,
     /// Compress.
     Compress,
     /// Decompress.
     Decompress,
+    /// Decompress in two requests.
+    Stream,
     /// Modular exponentiation.
     Power,
     /// Run a network.
@@ -144,14 +150,17 @@ pub enum Work {
 
 impl Work {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::Cipher,
         Self::Hash,
         Self::Mac,
         Self::Aead,
+        Self::Chain,
+        Self::Forged,
         Self::Null,
         Self::Compress,
         Self::Decompress,
+        Self::Stream,
         Self::Power,
         Self::Infer,
         Self::Copy,

@@ -35,8 +35,18 @@ const CONFUSED: Excuse = Excuse { confused: true, lost: ANY, slow: true, anew: t
 /// The driver is lied to.
 const LIES: Excuse = Excuse { wrong: ANY, refused: ANY, twice: ANY, ..CONFUSED };
 
-/// What one time explains. Some transports rely on the order of completions (`ordered`).
-fn of(kind: &Kind, ordered: bool) -> Excuse {
+/// What a run is like, as far as it decides what a fault explains.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Circumstances {
+    /// The transport relies on the order of completions.
+    pub(crate) ordered: bool,
+    /// Queues were taken away with requests in flight.
+    pub(crate) abandons: bool,
+}
+
+/// What one time explains.
+fn of(kind: &Kind, run: Circumstances) -> Excuse {
+    let Circumstances { ordered, abandons } = run;
     match kind {
         Kind::CompletionLate { .. } | Kind::CompletionReordered {} if ordered => {
             Excuse { twice: ANY, ..CONFUSED }
@@ -46,6 +56,9 @@ fn of(kind: &Kind, ordered: bool) -> Excuse {
         | Kind::CompletionReordered {}
         | Kind::InterruptSpurious { .. }
         | Kind::InterruptStorm { .. } => NONE,
+        // A doorbell of a queue that was taken away may reach the new one: it tells of entries that
+        // are none, and the device answers them.
+        Kind::DoorbellLate { .. } if abandons => Excuse { twice: ANY, ..CONFUSED },
         // Later, and right.
         Kind::DoorbellLate { .. }
         | Kind::QueueFull { .. }
@@ -87,9 +100,9 @@ fn of(kind: &Kind, ordered: bool) -> Excuse {
 
 impl Excuse {
     /// What these faults explain, each with how often it happened.
-    pub(crate) fn of<'a>(fired: impl Iterator<Item = (&'a Kind, u64)>, ordered: bool) -> Self {
+    pub(crate) fn of<'a>(fired: impl Iterator<Item = (&'a Kind, u64)>, run: Circumstances) -> Self {
         fired.filter(|(_, times)| *times > 0).fold(NONE, |all, (kind, times)| {
-            let one = of(kind, ordered);
+            let one = of(kind, run);
             let add = |all: u64, one: u64| all.saturating_add(one.saturating_mul(times));
             Self {
                 wrong: add(all.wrong, one.wrong),

@@ -14,7 +14,7 @@ use understudy_simulation::Step;
 use crate::book::{Book, Failure, FailureKind};
 use crate::case::{Case, Operation, Work};
 use crate::devices::{self, Working};
-use crate::excuse::{Excuse, Judge};
+use crate::excuse::{Circumstances, Excuse, Judge};
 use crate::generate::WorkloadError;
 use crate::planted::plant;
 use crate::watch::Watched;
@@ -39,6 +39,9 @@ pub struct Stats {
     pub submitted: u64,
     /// Requests completed.
     pub completed: u64,
+    /// Requests in flight when their driver took their queue away.
+    #[serde(default)]
+    pub abandoned: u64,
     /// Times that the driver started anew.
     pub restarts: u64,
     /// Times that each kind of fault happened.
@@ -276,8 +279,11 @@ impl<'a> Runner<'a> {
             None => Excuse::default(),
             Some(faults) => {
                 let list = faults.list();
-                let ordered = devices::completes_in_order(&self.case.device);
-                Excuse::of(list.iter().map(|it| (&it.fault.fault, it.fired)), ordered)
+                let run = Circumstances {
+                    ordered: devices::completes_in_order(&self.case.device),
+                    abandons: self.book.abandoned > 0,
+                };
+                Excuse::of(list.iter().map(|it| (&it.fault.fault, it.fired)), run)
             }
         })
     }
@@ -391,6 +397,7 @@ impl<'a> Runner<'a> {
     fn finish(mut self) -> Run {
         self.stats.submitted = self.book.submitted;
         self.stats.completed = self.book.completed;
+        self.stats.abandoned = self.book.abandoned;
         self.stats.nanos = self.platform.now().0;
         let failed = self.failure.is_some();
         let (hash, events, tail) = self.platform.simulation(|it| {

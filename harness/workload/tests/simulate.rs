@@ -2,8 +2,11 @@
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use understudy_workload::{Case, Generator, run};
+    use serde_json::{Map, json};
+    use understudy_faults::Plan;
+    use understudy_workload::{
+        Case, Completion, Generator, Operation, Options, Work, run, work_of,
+    };
 
     /// Debug builds run networks slowly.
     const RUNS: [(&str, u64); 3] = [("virtio-crypto", 60), ("qat", 60), ("qaic", 12)];
@@ -35,6 +38,115 @@ mod tests {
                 "{device}: {fired} faults, {restarts} restarts"
             );
         }
+    }
+
+    /// Each kind of request in each of its forms, one at a time and many in flight, in buffers and in
+    /// lists: all are answered right.
+    #[test]
+    fn every_form_of_qats_requests_is_right() {
+        let kinds = work_of("qat");
+        let kinds = kinds.iter().filter(|work| !matches!(work, Work::Idle | Work::Reset));
+        for work in kinds.filter(|work| **work != Work::Renew) {
+            for (pieces, leave) in [(None, 0), (None, 7), (Some(16), 7)] {
+                let operations = [0, 1, 100, 700].into_iter().zip(0..).flat_map(|(len, first)| {
+                    let forms = (0..48_u8).filter(move |form| form % 4 == first);
+                    let operation = move |form| {
+                        let (queue, salt) = (form / 16, form % 16);
+                        Operation { work: *work, queue, len, salt, leave }
+                    };
+                    forms.map(operation)
+                });
+                let options = Options {
+                    pieces,
+                    depth: 9,
+                    completion: Completion::Vectors,
+                    ..Options::default()
+                };
+                let (device, operations) = ("qat".to_owned(), operations.collect());
+                let plan = Plan::default();
+                let case = Case {
+                    device,
+                    parameters: Map::new(),
+                    seed: 1,
+                    options,
+                    plan,
+                    operations,
+                    planted: None,
+                };
+                let done = run(&case).unwrap();
+                let what = format!("{work:?}, pieces of {pieces:?}, {leave} left");
+                assert_eq!(done.failure, None, "{what}");
+                assert_eq!(done.stats.completed, done.stats.submitted, "{what}");
+                assert!(*work == Work::Wait || done.stats.completed > 48, "{what}");
+            }
+        }
+    }
+
+    /// A ring that is torn down with requests in flight answers none of them, and the next requests
+    /// are right.
+    #[test]
+    fn rings_are_set_up_anew_under_requests() {
+        let mut abandoned = 0;
+        for queue in 0..3 {
+            for work in [Work::Chain, Work::Compress, Work::Power] {
+                let one = |work, salt, leave| Operation { work, queue, len: 500, salt, leave };
+                let begin = (0..6).map(|salt| one(work, salt, 7));
+                let renew = [one(Work::Renew, 1, 0)];
+                let again = (0..6).map(|salt| one(work, salt, 0));
+                let operations = begin.chain(renew).chain(again).collect();
+                let options = Options { depth: 9, ..Options::default() };
+                let (device, plan) = ("qat".to_owned(), Plan::default());
+                let case = Case {
+                    device,
+                    parameters: Map::new(),
+                    seed: 7,
+                    options,
+                    plan,
+                    operations,
+                    planted: None,
+                };
+                let done = run(&case).unwrap();
+                assert_eq!(done.failure, None, "{work:?}, ring {queue}");
+                let stats = done.stats;
+                assert_eq!(stats.completed + stats.abandoned, stats.submitted);
+                abandoned += stats.abandoned;
+            }
+        }
+        assert_eq!(abandoned, 18);
+    }
+
+    /// A late doorbell tells a ring that was set up anew of messages that are not there. The driver
+    /// finds responses to nothing, starts anew, and works.
+    #[test]
+    fn a_doorbell_may_come_when_its_ring_was_set_up_anew() {
+        let mut late = 0;
+        for micros in [1, 4, 16, 64, 256, 1024] {
+            let plan = format!(
+                r#"{{"fault":{{"kind":"doorbell-late","delay":"{micros}us"}},"when":{{"every":4}}}}"#
+            );
+            let plan = understudy_faults::text::plan(&plan).unwrap();
+            let one = |work, salt, len| Operation { work, queue: 1, len, salt, leave: 7 };
+            let mut operations = vec![one(Work::Null, 0, 0); 4];
+            operations.push(one(Work::Renew, 1, 0));
+            operations.extend([one(Work::Idle, 0, 255); 3]);
+            operations.extend([one(Work::Hash, 0, 100); 4]);
+            let operations = operations.repeat(4);
+            let options = Options { depth: 9, ..Options::default() };
+            let device = "qat".to_owned();
+            let case = Case {
+                device,
+                parameters: Map::new(),
+                seed: 7,
+                options,
+                plan,
+                operations,
+                planted: None,
+            };
+            let done = run(&case).unwrap();
+            assert_eq!(done.failure, None, "{micros} us");
+            late += done.stats.fired["doorbell-late"];
+        }
+        assert!(late > 6, "{late}");
     }
 
     #[test]

@@ -255,6 +255,8 @@ impl<P: Platform> Driver<P> {
     /// If an access fails.
     pub fn close(&mut self, index: u16) -> Result<(), DriverError> {
         let Some(pair) = self.pairs.remove(&index) else { return Ok(()) };
+        // An interrupt may have been sent for responses that are lost with the ring.
+        self.taken |= pair.in_flight > 0;
         self.arbitrate()?;
         self.write(RINGS, ring::INT_COL_EN, self.interrupting())?;
         self.set_ring(index.into(), 0, 0)?;

@@ -182,7 +182,10 @@ impl Worker {
         }
         let outcome = match flying.status {
             0 => Outcome::Done(data),
-            status => Outcome::Refused(format!("status {status}")),
+            status => {
+                let status = format!("status {status}");
+                Outcome::Refused { status, left: Vec::new() }
+            }
         };
         book.complete(flying.id, &outcome);
         Ok(())

@@ -1,57 +1,49 @@
 //! QAT: symmetric, public-key and compression requests on a pair of rings each.
 
+mod request;
+
 use std::collections::BTreeMap;
 
-use understudy_client::qat::message::{
-    self, Buffers, Compression, Content, PublicKey, Symmetric, cipher, command, compression_flag,
-    flag, mode,
-};
-use understudy_client::qat::{Buffer, Driver, Memory, Options as DriverOptions, Response, status};
-use understudy_client::{DmaBuffer, DriverError, Platform};
-use understudy_engines::deflate::{self, Huffman};
-use understudy_engines::{cipher as ec, modular};
+use understudy_client::DriverError;
+use understudy_client::qat::{Driver, Memory, Options as DriverOptions, Response, status};
 
-use super::{Overlooked, PATIENCE, Strangers, Working, bytes};
-use crate::book::{Book, Expect, Outcome};
+use super::{Overlooked, PATIENCE, Strangers, Working};
+use crate::book::{Book, Outcome};
 use crate::case::{Completion, Operation, Options, Work};
 use crate::planted::Bug;
 use crate::watch::Watched;
+use request::{Left, Maker, Next, Request};
 
 pub(super) const WORK: &[Work] = &[
     Work::Null,
     Work::Cipher,
+    Work::Hash,
+    Work::Chain,
+    Work::Aead,
+    Work::Forged,
     Work::Compress,
     Work::Decompress,
+    Work::Stream,
     Work::Power,
     Work::Wrong,
     Work::Renew,
 ];
 
 /// Pairs of rings, and the length of their messages.
-const PAIRS: [(u16, usize); 3] = [(0, 64), (2, 128), (6, 128)];
+const PAIRS: [(u16, usize); 3] = [(PUBLIC_KEY, 64), (SYMMETRIC, 128), (COMPRESSION, 128)];
 const PUBLIC_KEY: u16 = 0;
 const SYMMETRIC: u16 = 2;
 const COMPRESSION: u16 = 6;
 /// Slots of a ring.
 const SLOTS: usize = 32;
-/// `PKE_RSA_EP_512`: a modular exponentiation of 512 bits.
-const POWER_512: u32 = 0x1c16_1b21;
 /// What a destination holds before the device writes it.
 const UNWRITTEN: u8 = 0xa5;
-
-/// What a request left in memory, and how to read it.
-enum Result {
-    None,
-    Buffer(Buffer),
-    /// As much of a buffer as the response says.
-    Produced(Buffer),
-    Flat(DmaBuffer),
-}
 
 struct Flying {
     id: u64,
     memory: Memory,
-    result: Result,
+    left: Left,
+    next: Option<Next>,
 }
 
 pub(super) struct Worker {
@@ -65,12 +57,17 @@ pub(super) struct Worker {
     strangers: Strangers,
 }
 
+/// A failure, as the book has it.
+fn told(status: u8, error: i8) -> String {
+    format!("status {status:#x}, error {error}")
+}
+
 impl Worker {
     pub(super) fn start(
         platform: Watched,
         options: &Options,
         bug: Option<Bug>,
-    ) -> std::result::Result<Self, DriverError> {
+    ) -> Result<Self, DriverError> {
         let interrupts = options.completion != Completion::Polling;
         let pieces = options.pieces.map(|len| usize::try_from(len).unwrap_or(0).max(16));
         let driver_options = DriverOptions { interrupts, piece: pieces, timeout_nanos: PATIENCE };
@@ -88,12 +85,7 @@ impl Worker {
         self.flying.range((pair, 0)..=(pair, u64::MAX)).count()
     }
 
-    fn took(
-        &mut self,
-        pair: u16,
-        response: &Response,
-        book: &mut Book,
-    ) -> std::result::Result<(), DriverError> {
+    fn took(&mut self, pair: u16, response: &Response, book: &mut Book) -> Result<(), DriverError> {
         let Some(flying) = self.flying.remove(&(pair, response.opaque())) else {
             return self.strangers.met(&format!("pair {pair}"), book);
         };
@@ -101,225 +93,118 @@ impl Worker {
         if self.overlooked.strikes(self.bug) {
             return Ok(());
         }
-        let Flying { id, memory, result } = flying;
+        let Flying { id, memory, left, next } = flying;
         let p = &mut self.driver.platform;
         memory.check(p)?;
-        let data = match result {
-            Result::None => Vec::new(),
-            Result::Buffer(buffer) => buffer.read(p)?,
-            Result::Produced(buffer) => {
-                let mut data = buffer.read(p)?;
-                let produced =
-                    response.bytes[20..].first_chunk().map_or(0, |b| u32::from_le_bytes(*b));
-                data.truncate(usize::try_from(produced).unwrap_or(usize::MAX));
-                data
-            }
-            Result::Flat(buffer) => {
-                let mut data = vec![0; buffer.len];
-                p.dma_read(buffer.iova, &mut data)?;
-                data
-            }
-        };
+        let (consumed, produced) = (response.word(16), response.word(20));
+        let data = left.read(p, produced)?;
         memory.release(p);
         let (status, error) = (response.status() & !status::END_OF_LAST_BLOCK, response.error());
-        let outcome = match (status, error) {
-            (0, 0) => Outcome::Done(data),
-            _ => Outcome::Refused(format!("status {status:#x}, error {error}")),
+        let good = (status, error) == (0, 0);
+        let outcome = match good {
+            true => Outcome::Done(data),
+            false => Outcome::Refused { status: told(status, error), left: data },
         };
         book.complete(id, &outcome);
-        Ok(())
-    }
-
-    /// Builds and submits a request.
-    fn submit(
-        &mut self,
-        operation: &Operation,
-        book: &mut Book,
-    ) -> std::result::Result<(), DriverError> {
-        let mut memory = Memory::default();
-        let opaque = self.driver.opaque();
-        let (pair, message, result, expect) = self.request(operation, opaque, &mut memory)?;
-        let name = format!("{:?} of {} bytes on pair {pair}", operation.work, operation.len);
-        let id = book.submit(name, expect);
-        match self.driver.submit(pair, &message) {
-            Ok(()) => {
-                self.flying.insert((pair, opaque), Flying { id, memory, result });
+        match next {
+            Some(next) if good => self.go_on(next, [consumed, produced], book),
+            Some(next) => {
+                next.memory.release(&mut self.driver.platform);
                 Ok(())
             }
-            Err(error) => {
+            None => Ok(()),
+        }
+    }
+
+    /// Submits the request that follows one of which so much was taken and came out.
+    fn go_on(
+        &mut self,
+        mut next: Next,
+        [consumed, produced]: [u32; 2],
+        book: &mut Book,
+    ) -> Result<(), DriverError> {
+        let mut memory = std::mem::take(&mut next.memory);
+        let opaque = self.driver.opaque();
+        let (p, pieces) = (&mut self.driver.platform, self.pieces);
+        let mut maker = Maker { p, memory: &mut memory, pieces, opaque };
+        let request = maker.end(&next, consumed, produced)?;
+        self.submit(request, opaque, memory, "the end of a stream".to_owned(), book)
+    }
+
+    /// Builds the first request of an operation, and submits it.
+    fn begin(&mut self, operation: &Operation, book: &mut Book) -> Result<(), DriverError> {
+        let mut memory = Memory::default();
+        let opaque = self.driver.opaque();
+        let (p, pieces) = (&mut self.driver.platform, self.pieces);
+        let request = Maker { p, memory: &mut memory, pieces, opaque }.make(operation)?;
+        let Operation { work, len, .. } = operation;
+        let name = format!("{work:?} of {len} bytes on pair {}", request.pair);
+        self.submit(request, opaque, memory, name, book)
+    }
+
+    fn submit(
+        &mut self,
+        request: Request,
+        opaque: u64,
+        memory: Memory,
+        name: String,
+        book: &mut Book,
+    ) -> Result<(), DriverError> {
+        let Request { pair, message, left, expect, next } = request;
+        let id = book.submit(name, expect);
+        let submitted = self.driver.submit(pair, &message);
+        let flying = Flying { id, memory, left, next };
+        match submitted {
+            Ok(()) => {
+                self.flying.insert((pair, opaque), flying);
+            }
+            Err(_) => {
                 book.withdraw(id);
-                memory.release(&mut self.driver.platform);
-                Err(error)
+                self.release(flying);
             }
+        }
+        submitted
+    }
+
+    fn release(&mut self, flying: Flying) {
+        let p = &mut self.driver.platform;
+        flying.memory.release(p);
+        if let Some(next) = flying.next {
+            next.memory.release(p);
         }
     }
 
-    fn request(
-        &mut self,
-        operation: &Operation,
-        opaque: u64,
-        memory: &mut Memory,
-    ) -> std::result::Result<(u16, Vec<u8>, Result, Expect), DriverError> {
-        let p = &mut self.driver.platform;
-        let len = usize::from(operation.len) % 4096;
-        Ok(match operation.work {
-            Work::Cipher => {
-                let source = bytes(operation.salt, len.max(1));
-                let key = vec![operation.salt & 3; 16];
-                let content = Content::default().cipher(cipher::AES_128, mode::CTR, false, &key);
-                let mut wanted = source.clone();
-                let engine = ec::Key::new(ec::Algorithm::AesCtr, &key);
-                // A key of 16 bytes is one.
-                let done = engine.and_then(|key| {
-                    key.apply(ec::Direction::Encrypt, &IV, &mut wanted).map(|_| ())
-                });
-                done.map_err(|_| DriverError::BadRequest("cipher"))?;
-                let described = memory.copy(p, &content.bytes)?;
-                let source = memory.buffer(p, &source, self.pieces)?;
-                let room = vec![UNWRITTEN; source.len];
-                let destination = memory.buffer(p, &room, self.pieces)?;
-                let request = Symmetric {
-                    command: command::CIPHER,
-                    flags: flag::IV_INLINE,
-                    content: described.iova,
-                    content_len: content.bytes.len(),
-                    control: content.control,
-                    buffers: self.buffers(opaque, &source, &destination),
-                    cipher: (0, u32::try_from(source.len).unwrap_or(u32::MAX)),
-                    iv: IV,
-                    ..Symmetric::default()
-                };
-                (SYMMETRIC, request.encode(), Result::Buffer(destination), Expect::Bytes(wanted))
-            }
-            Work::Compress => {
-                let source = text(operation.salt, len);
-                let wanted = Expect::Inflates(source.clone());
-                let (message, destination) =
-                    self.compression(memory, opaque, command::DYNAMIC, &source, len + 256)?;
-                (COMPRESSION, message, Result::Produced(destination), wanted)
-            }
-            Work::Decompress | Work::Wrong => {
-                let plain = text(operation.salt, len.max(64));
-                let options = deflate::Options {
-                    huffman: Huffman::Fixed,
-                    level: 1,
-                    last: true,
-                    verify: false,
-                };
-                let packed = deflate::compress(&plain, plain.len() + 256, options)
-                    .map_err(|_| DriverError::BadRequest("text"))?;
-                let wrong = operation.work == Work::Wrong;
-                // What does not fit is refused.
-                let room = if wrong { plain.len() / 2 } else { plain.len() + 1 };
-                let (message, destination) =
-                    self.compression(memory, opaque, command::DECOMPRESS, &packed.data, room)?;
-                let expect = if wrong { Expect::Refusal } else { Expect::Bytes(plain) };
-                (COMPRESSION, message, Result::Produced(destination), expect)
-            }
-            Work::Power => {
-                let mut operands = [1_u8, 2, 3].map(|n| bytes(operation.salt ^ n << 6, 64));
-                // A base below an odd modulus, and a short exponent.
-                operands[0][0] = 0;
-                operands[1][..62].fill(0);
-                operands[2][0] |= 0x80;
-                operands[2][63] |= 1;
-                let wanted = modular::power(&operands[0], &operands[1], &operands[2])
-                    .map_err(|_| DriverError::BadRequest("operands"))?;
-                let mut tables = [Vec::new(), Vec::new()];
-                for operand in &operands {
-                    tables[0].extend(memory.copy(p, operand)?.iova.to_le_bytes());
-                }
-                let result = memory.guarded(p, &[UNWRITTEN; 64])?;
-                tables[1].extend(result.iova.to_le_bytes());
-                let [from, to] = tables;
-                let (from, to) = (memory.copy(p, &from)?, memory.copy(p, &to)?);
-                let (operands, results) = (operands.to_vec(), vec![64]);
-                let call = PublicKey { function: POWER_512, operands, results };
-                let message = call.encode(opaque, from.iova, to.iova);
-                (PUBLIC_KEY, message, Result::Flat(result), Expect::Bytes(wanted))
-            }
-            _ => {
-                let (pair, len) = PAIRS[usize::from(operation.queue) % PAIRS.len()];
-                let mut message = vec![0; len];
-                message[3] = 0x80;
-                message[24..32].copy_from_slice(&opaque.to_le_bytes());
-                (pair, message, Result::None, Expect::Bytes(Vec::new()))
-            }
-        })
-    }
-
-    fn compression(
-        &mut self,
-        memory: &mut Memory,
-        opaque: u64,
-        command: u8,
-        source: &[u8],
-        room: usize,
-    ) -> std::result::Result<(Vec<u8>, Buffer), DriverError> {
-        let p = &mut self.driver.platform;
-        let len = source.len();
-        let source = memory.buffer(p, source, self.pieces)?;
-        let destination = memory.buffer(p, &vec![UNWRITTEN; room], self.pieces)?;
-        let packs = command != message::command::DECOMPRESS;
-        let request = Compression {
-            command,
-            depth: u32::from(packs),
-            buffers: self.buffers(opaque, &source, &destination),
-            len: u32::try_from(len).unwrap_or(u32::MAX),
-            room: u32::try_from(room).unwrap_or(u32::MAX),
-            flags: compression_flag::START | compression_flag::END | compression_flag::FINAL_BLOCK,
-            ..Compression::default()
-        };
-        Ok((request.encode(), destination))
-    }
-
-    fn buffers(&self, opaque: u64, source: &Buffer, destination: &Buffer) -> Buffers {
-        let lists = self.pieces.is_some();
-        let len = |buffer: &Buffer| match lists {
-            true => 0,
-            false => u32::try_from(buffer.len).unwrap_or(u32::MAX),
-        };
-        Buffers {
-            opaque,
-            source: source.address,
-            destination: destination.address,
-            source_len: len(source),
-            destination_len: len(destination),
-            lists,
+    /// Tears a pair down and sets it up anew, sometimes with requests in flight: these will never be
+    /// answered, and the device must not touch their memory any more.
+    fn renew(&mut self, operation: &Operation, book: &mut Book) -> Result<(), DriverError> {
+        if operation.salt & 3 == 0 {
+            self.collect(0, book)?;
         }
+        let (pair, len) = PAIRS[usize::from(operation.queue) % PAIRS.len()];
+        self.driver.close(pair)?;
+        let gone: Vec<_> =
+            self.flying.range((pair, 0)..=(pair, u64::MAX)).map(|(key, _)| *key).collect();
+        for key in gone {
+            if let Some(flying) = self.flying.remove(&key) {
+                book.abandon(flying.id);
+                self.release(flying);
+            }
+        }
+        self.driver.open(pair, SLOTS, len)
     }
-}
-
-const IV: [u8; 16] = [0x17; 16];
-
-/// Text that compresses.
-fn text(salt: u8, len: usize) -> Vec<u8> {
-    let words = ["engine", "ring", "bundle", "mailbox", "of ", "the ", "\n", "7f7f"];
-    let choices = bytes(salt, len);
-    let mut text: Vec<u8> =
-        choices.iter().flat_map(|at| words[usize::from(at >> 5)].bytes()).take(len).collect();
-    text.truncate(len);
-    text
 }
 
 impl Working for Worker {
-    fn perform(
-        &mut self,
-        operation: &Operation,
-        book: &mut Book,
-    ) -> std::result::Result<(), DriverError> {
+    fn perform(&mut self, operation: &Operation, book: &mut Book) -> Result<(), DriverError> {
         if operation.work == Work::Renew {
-            self.collect(0, book)?;
-            let (pair, len) = PAIRS[usize::from(operation.queue) % PAIRS.len()];
-            self.driver.close(pair)?;
-            return self.driver.open(pair, SLOTS, len);
+            return self.renew(operation, book);
         }
         self.collect(self.depth.saturating_sub(1), book)?;
-        self.submit(operation, book)?;
+        self.begin(operation, book)?;
         self.collect(usize::from(operation.leave), book)
     }
 
-    fn collect(&mut self, leave: usize, book: &mut Book) -> std::result::Result<(), DriverError> {
+    fn collect(&mut self, leave: usize, book: &mut Book) -> Result<(), DriverError> {
         while self.flying.len() > leave {
             let busy = PAIRS.map(|(pair, _)| (self.pending(pair), pair));
             let Some((_, pair)) = busy.into_iter().max() else { break };
@@ -329,7 +214,7 @@ impl Working for Worker {
         Ok(())
     }
 
-    fn reap(&mut self, book: &mut Book) -> std::result::Result<(), DriverError> {
+    fn reap(&mut self, book: &mut Book) -> Result<(), DriverError> {
         for (pair, _) in PAIRS {
             while let Some(response) = self.driver.take(pair)? {
                 self.took(pair, &response, book)?;

@@ -104,7 +104,10 @@ impl Worker {
         match self.driver.result(finished) {
             Ok(data) => book.complete(id, &Outcome::Done(data)),
             Err(CryptoError::Status(status)) => {
-                book.complete(id, &Outcome::Refused(status.to_string()));
+                book.complete(
+                    id,
+                    &Outcome::Refused { status: status.to_string(), left: Vec::new() },
+                );
             }
             Err(CryptoError::Driver(error)) => return Err(error),
         }
