@@ -78,7 +78,12 @@ fn queues(out: &mut String, state: &State) {
         let (index, name, size) = (queue.index, &queue.name, queue.size);
         let _ = writeln!(out, "\nqueue {index} ({name}): {enabled}, size {size}");
         for (name, value) in queue.fields.iter().filter(|_| queue.enabled) {
-            let _ = writeln!(out, "  {name:<24} {value:#x}");
+            let value = if queue.hexadecimal.contains(name) {
+                format!("{value:#x}")
+            } else {
+                value.to_string()
+            };
+            let _ = writeln!(out, "  {name:<24} {value}");
         }
     }
 }
@@ -90,5 +95,44 @@ fn counters(out: &mut String, title: &str, all: impl Iterator<Item = (String, u6
     }
     for (name, value) in rows {
         let _ = writeln!(out, "  {name:<32} {value}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use understudy_device::QueueState;
+
+    use super::*;
+
+    #[test]
+    fn fields_of_queues_are_decimal_but_for_addresses_and_masks() {
+        let queue = |enabled| QueueState {
+            index: 2,
+            name: "pair 2".to_owned(),
+            enabled,
+            size: 8192,
+            fields: vec![("base".to_owned(), 0x4000), ("in_flight".to_owned(), 12)],
+            hexadecimal: vec!["base".to_owned()],
+        };
+        let state = State { queues: vec![queue(true), queue(false)], ..State::default() };
+        let mut out = String::new();
+        queues(&mut out, &state);
+        let expected = [
+            "\nqueue 2 (pair 2): enabled, size 8192\n",
+            "  base                     0x4000\n",
+            "  in_flight                12\n",
+            "\nqueue 2 (pair 2): disabled, size 8192\n",
+        ];
+        assert_eq!(out, expected.concat());
+    }
+
+    /// As servers of earlier versions tell it.
+    #[test]
+    fn queues_need_not_say_what_is_hexadecimal() {
+        let text = r#"{"index": 0, "name": "q", "enabled": true, "size": 1, "fields": [["a", 1]]}"#;
+        let queue: QueueState =
+            serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}"));
+        assert!(queue.hexadecimal.is_empty());
+        assert!(!serde_json::to_string(&queue).is_ok_and(|text| text.contains("hexadecimal")));
     }
 }

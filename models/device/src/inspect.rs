@@ -52,6 +52,9 @@ pub struct QueueState {
     pub size: u32,
     /// Everything else worth seeing, by name: addresses, indexes, vectors.
     pub fields: Vec<(String, u64)>,
+    /// Names of fields that people read in hexadecimal: addresses, masks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hexadecimal: Vec<String>,
 }
 
 /// One number that only grows.

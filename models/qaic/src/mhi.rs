@@ -518,6 +518,7 @@ impl Mhi {
                 enabled: !it.stopped && !it.failed,
                 size: pump.ring().place.elements(),
                 fields,
+                hexadecimal: vec!["base".to_owned()],
             });
         }
         for (ring, events) in self.events.iter().enumerate() {
@@ -527,6 +528,7 @@ impl Mhi {
                 enabled: !events.broken,
                 size: events.place.elements(),
                 fields: events.place.fields(),
+                hexadecimal: vec!["base".to_owned()],
             });
         }
         list

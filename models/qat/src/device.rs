@@ -2,12 +2,13 @@
 
 mod access;
 mod execute;
+mod inspect;
 
 use std::collections::VecDeque;
 
 use understudy_device::{
     AccessError, Bar, Bus, Decoder, DeviceModel, FinishedJob, Identity, JobId, Nanos,
-    ParameterError, Progress, QueueState, RegisterState, ResetKind, State, Vector,
+    ParameterError, Progress, ResetKind, State, Vector,
 };
 use understudy_ring::{Next, Pump};
 
@@ -17,7 +18,7 @@ use crate::layout::{PUBLIC_KEY_REQUEST_LEN, REQUEST_LEN, Response};
 use crate::mailbox::{Facts, Mailbox};
 use crate::parameters::{Parameters, identity};
 use crate::queue::{Completion, Pair, RingState};
-use crate::registers::{MISC, MISC_BAR, PAIRS, RINGS, RINGS_BAR, SOURCE_BUNDLE, SOURCE_MAILBOX};
+use crate::registers::{MISC, PAIRS, RINGS, RINGS_BAR, SOURCE_BUNDLE, SOURCE_MAILBOX};
 use crate::service::{compression as deflate, public_key, symmetric};
 
 /// Request rings that carry public-key requests, which are half as long.
@@ -74,8 +75,13 @@ impl Queue {
         self.broken = false;
     }
 
+    /// By the driver.
+    fn is_enabled(&self, arbiter: u8) -> bool {
+        arbiter >> self.index & 1 != 0 && self.pump.ring().is_ready()
+    }
+
     fn is_served(&self, arbiter: u8) -> bool {
-        arbiter >> self.index & 1 != 0 && self.pump.ring().is_ready() && !self.broken
+        self.is_enabled(arbiter) && !self.broken
     }
 
     /// Nothing can come of looking at it.
@@ -302,32 +308,6 @@ impl Qat {
             self.restart(bus);
         }
     }
-
-    fn queue_states(&self) -> Vec<QueueState> {
-        let queues = self.queues.iter().enumerate();
-        let states = queues.map(|(index, queue)| {
-            let pair = queue.pump.ring();
-            let fields = [
-                ("requests.size", u64::from(pair.requests.size())),
-                ("requests.head", pair.requests.head().into()),
-                ("requests.tail", pair.requests.tail().into()),
-                ("responses.size", pair.responses.size().into()),
-                ("responses.head", pair.responses.head().into()),
-                ("responses.tail", pair.responses.tail().into()),
-                ("responses.lost", pair.lost),
-                ("in_flight", queue.slots.len() as u64),
-                ("broken", queue.broken.into()),
-            ];
-            QueueState {
-                index: u16::try_from(index).unwrap_or(u16::MAX),
-                name: format!("pair {index}"),
-                enabled: queue.is_served(self.arbiter),
-                size: pair.requests.size(),
-                fields: fields.map(|(name, value)| (name.to_owned(), value)).into(),
-            }
-        });
-        states.collect()
-    }
 }
 
 impl DeviceModel for Qat {
@@ -416,19 +396,6 @@ impl DeviceModel for Qat {
     }
 
     fn inspect(&self) -> State {
-        let mut registers: Vec<RegisterState> =
-            RINGS.describe(RINGS_BAR, 0, |at| self.ring_register(at).into());
-        registers.extend(MISC.describe(MISC_BAR, 0, |at| self.misc_register(at.id).into()));
-        let peer = self.mailbox.peer();
-        if let Some(mailbox) = registers.iter_mut().find(|register| register.name == "misc.pf2vf") {
-            let words = [(peer.initialised, "INIT"), (peer.restarting, "RESTARTING")];
-            let words = words.iter().filter(|(on, _)| *on).map(|(_, word)| *word);
-            mailbox.meaning = words.collect::<Vec<_>>().join("|");
-        }
-        State {
-            registers,
-            queues: self.queue_states(),
-            counters: self.counters.list(self.mailbox.tally()),
-        }
+        self.described()
     }
 }

@@ -67,7 +67,7 @@ impl RingState {
     }
 
     /// Address of an offset. Rings are aligned to their size.
-    fn address(&self, offset: u32) -> u64 {
+    pub(crate) fn address(&self, offset: u32) -> u64 {
         (self.base << 6 & !u64::from(self.mask())).wrapping_add(offset.into())
     }
 

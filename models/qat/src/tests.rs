@@ -2,6 +2,7 @@
 
 mod compression;
 mod hostile;
+mod inspection;
 mod interrupts;
 mod mailbox;
 mod public_key;

@@ -294,6 +294,8 @@ fn queue_state((queue, spec): (&Queue, &QueueSpec)) -> QueueState {
         enabled: queue.pump.is_some(),
         size: u32::from(queue.size),
         fields: fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+        // Without a vector, its register has all bits set.
+        hexadecimal: ["desc", "driver", "device", "vector"].map(str::to_owned).into(),
     }
 }
 

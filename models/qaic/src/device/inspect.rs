@@ -34,7 +34,14 @@ impl Qaic {
         for (index, channel) in (0..).zip(&self.channels) {
             let Some(channel) = channel else { continue };
             let (size, enabled, fields) = channel.fields();
-            queues.push(QueueState { index, name: format!("dbc {index}"), enabled, size, fields });
+            queues.push(QueueState {
+                index,
+                name: format!("dbc {index}"),
+                enabled,
+                size,
+                fields,
+                hexadecimal: ["requests", "responses"].map(str::to_owned).into(),
+            });
         }
         queues.extend(self.mhi.inspect());
         State { registers, queues, counters: self.counter_list() }

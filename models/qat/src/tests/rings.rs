@@ -214,7 +214,8 @@ fn a_ring_in_memory_out_of_reach_stops_alone() {
         assert!(driver.wait(2).is_err());
         assert_eq!(counter(&mut driver, "rings.broken"), 1);
         let pair = &inspect(&mut driver).queues[2];
-        assert!(pair.fields.contains(&("broken".to_owned(), 1)), "{pair:?}");
+        // The driver has not disabled it.
+        assert!(pair.enabled && pair.fields.contains(&("broken".to_owned(), 1)), "{pair:?}");
         // Others go on, and so does this one once it is set up anew.
         let call = CompressionCall {
             command: message::command::STATIC,
