@@ -4,6 +4,7 @@ mod compression;
 mod hostile;
 mod inspection;
 mod interrupts;
+mod load;
 mod mailbox;
 mod public_key;
 mod rings;

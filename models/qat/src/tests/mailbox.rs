@@ -2,7 +2,6 @@
 
 use understudy_client::platform::Platform;
 use understudy_client::qat::{Facts, Options, misc};
-use understudy_device::ResetKind;
 use understudy_pci::Irq;
 
 use super::{TestDriver, bare_driver, counter, null};
@@ -213,32 +212,4 @@ fn a_restart_can_be_announced_later() {
     assert_eq!(driver.mailbox().unwrap() & 1, 0);
     assert_eq!(driver.receive().unwrap(), (1, 0));
     assert!(driver.platform.now() >= start.plus(50_000_000));
-}
-
-/// What is in flight when the announcement comes is answered; the driver then goes and comes back.
-#[test]
-fn a_restart_under_load_loses_nothing() {
-    let parameters = Parameters { restart_after: 20, ..Parameters::default() };
-    let options = Options { interrupts: true, ..Options::default() };
-    let mut driver = super::driver_with(parameters, options);
-    for opaque in 0..60 {
-        for (pair, len) in [(0, 64), (2, 128), (6, 128)] {
-            driver.submit(pair, &null(opaque, len)).unwrap();
-        }
-    }
-    assert_eq!(driver.receive().unwrap(), (1, 0));
-    for pair in [0, 2, 6] {
-        for opaque in 0..60 {
-            assert_eq!(driver.wait(pair).unwrap().opaque(), opaque);
-        }
-        driver.close(pair).unwrap();
-    }
-    driver.send(10, 0, false).unwrap();
-    driver.platform.simulation().reset(ResetKind::Function);
-    let platform = driver.into_platform();
-    let mut driver = TestDriver::new(platform, options).unwrap();
-    driver.introduce().unwrap();
-    driver.open(2, 64, 128).unwrap();
-    driver.run(2, &null(1, 128)).unwrap();
-    assert_eq!(counter(&mut driver, "responses"), 181);
 }
