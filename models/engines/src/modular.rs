@@ -3,20 +3,49 @@
 //!
 //! Over `crypto-bigint`, not in constant time: guests of an emulator hold their own keys.
 
-use crypto_bigint::{BoxedUint, ConcatenatingMul, NonZero};
+use crypto_bigint::{BoxedUint, ConcatenatingMul, NonZero, Resize};
 
-use crate::rsa::{params, pow, reduce};
+use crate::rsa::{MAX_MODULUS_BITS, params, pow, reduce};
 use crate::{Error, der};
 
-/// Raises `base` to `exponent` modulo an odd `modulus`. The result is as long as `modulus`; the
+/// Raises `base` to `exponent` modulo any `modulus` above 0. The result is as long as `modulus`; the
 /// base need not be below it.
 ///
 /// # Errors
-/// [`Error::InvalidKey`] if the modulus is even, below 3 or longer than
-/// [`MAX_MODULUS_BITS`](crate::rsa::MAX_MODULUS_BITS).
+/// [`Error::InvalidKey`] if the modulus is 0 or longer than [`MAX_MODULUS_BITS`].
 pub fn power(base: &[u8], exponent: &[u8], modulus: &[u8]) -> Result<Vec<u8>, Error> {
-    let modulo = params(der::trim(modulus))?;
-    octets(&pow(&number(base), &number(exponent), &modulo), modulus.len())
+    let digits = der::trim(modulus);
+    let (base, exponent) = (number(base), number(exponent));
+    let power = match digits {
+        [1] => BoxedUint::zero(),
+        [.., last] if last & 1 == 0 => even_power(&base, &exponent, digits)?,
+        _ => pow(&base, &exponent, &params(digits)?),
+    };
+    octets(&power, modulus.len())
+}
+
+/// The power modulo `2^twos` and modulo the odd rest, which Montgomery's method wants, put together
+/// by the Chinese remainder theorem.
+fn even_power(base: &BoxedUint, exponent: &BoxedUint, modulus: &[u8]) -> Result<BoxedUint, Error> {
+    let modulo = number(modulus);
+    let bits = modulo.bits_precision();
+    if modulo.bit_width_vartime() > MAX_MODULUS_BITS {
+        return Err(Error::InvalidKey);
+    }
+    let twos = modulo.trailing_zeros_vartime();
+    let odd = modulo.unbounded_shr_vartime(twos);
+    let of_odd = match der::trim(&odd.to_be_bytes()) {
+        [1] => BoxedUint::zero(),
+        odd => pow(base, exponent, &params(odd)?),
+    };
+    let of_odd = of_odd.resize_unchecked(bits);
+    // The low bits of a power depend on no more than those of the base.
+    let of_twos = base.resize_unchecked(twos).wrapping_pow_vartime(exponent).resize_unchecked(bits);
+    let (inverse, _) = odd.invert_mod2k_vartime(twos);
+    let above = bits - twos;
+    let times = of_twos.wrapping_sub(&of_odd).wrapping_mul(&inverse);
+    let times = times.unbounded_shl_vartime(above).unbounded_shr_vartime(above);
+    Ok(of_odd.wrapping_add(odd.wrapping_mul(&times)))
 }
 
 /// The inverse of `value` modulo any `modulus` above 1. The result is as long as `modulus`.

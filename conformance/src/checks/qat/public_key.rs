@@ -19,6 +19,7 @@ crate::checks::group!("qat/public-key":
     [7, "Modular inversion at every length, for odd and for even moduli", "DPDK icp_qat_fw_mmp_ids.h, MATHS_MODINV_ODD_L*, MATHS_MODINV_EVEN_L*", inverses],
     [8, "A response has its own form: status bits, opaque value, addresses of the tables", "Linux icp_qat_fw_pke.h, icp_qat_fw_pke_resp", response],
     [9, "Results are as long as the modulus, with leading zeros", "Linux qat_asym_algs.c, qat_rsa_cb (dst_len is the key's length)", leading_zeros],
+    [10, "Modular exponentiation takes even moduli, and 1", "qatlib icp_qat_fw_mmp.h, icp_qat_fw_maths_modexp_l512_input_s (modulus > 0); cpa_cy_ln.h, CpaCyLnModExpOpData", any_modulus],
 );
 
 /// What a function gives, or the status and error code of its response.
@@ -257,6 +258,33 @@ fn powers(ctx: &mut Context<'_>) -> Outcome {
         }
     }
     Ok(())
+}
+
+fn any_modulus(ctx: &mut Context<'_>) -> Outcome {
+    let mut driver = started(ctx)?;
+    for (len, function) in MODEXP {
+        let n = |number: u64| wide(&number.to_be_bytes(), len);
+        let (base, exponent) = (0x0123_4567_89ab_cdef, 0xfedc_ba98);
+        for base in [base, base + 1] {
+            for modulus in [1, 2, 12, 1 << 40, 3 << 33, 10_u64.pow(19), u64::MAX - 1] {
+                let wanted = n(power(base, exponent, modulus));
+                let operands = vec![n(base), n(exponent), n(modulus)];
+                let found = value(&mut driver, function, operands, len)?;
+                expect_bytes(&format!("a power modulo {modulus}"), &found, &wanted)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// By repeated squaring.
+fn power(base: u64, exponent: u64, modulus: u64) -> u64 {
+    let (base, modulus) = (u128::from(base), u128::from(modulus));
+    let power = (0..u64::BITS).rev().fold(1 % modulus, |power, bit| {
+        let square = power * power % modulus;
+        if exponent >> bit & 1 == 0 { square } else { square * (base % modulus) % modulus }
+    });
+    u64::try_from(power).unwrap_or(u64::MAX)
 }
 
 const MODINV: [(usize, u32, u32); 11] = [

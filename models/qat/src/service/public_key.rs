@@ -18,7 +18,7 @@ const MAX_OPERANDS: usize = 8;
 /// What a function computes. Lengths are those of its numbers in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Function {
-    /// Base, exponent, odd modulus: RSA, Diffie-Hellman and plain exponentiation.
+    /// Base, exponent, modulus: RSA, Diffie-Hellman and plain exponentiation.
     Power(usize),
     /// Exponent and modulus, to the base 2.
     PowerOfTwo(usize),

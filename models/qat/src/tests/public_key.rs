@@ -134,8 +134,12 @@ fn powers_and_inverses_of_small_numbers() {
     for (function, len) in [(0x150c_2327, 64), (0x6016_2388, 320), (0x850c_23e1, 512)] {
         let operands = vec![n(7, len), n(5, len), n(11, len)];
         assert_eq!(call(&mut driver, function, operands, vec![len]), Ok(vec![n(10, len)]));
-        // Montgomery's method wants an odd modulus.
-        let operands = vec![n(7, len), n(5, len), n(12, len)];
+        // Any modulus above 0 will do: 7^5 mod 12 = 7, and modulo 1 there is only 0.
+        for (modulus, power) in [(12, 7), (16, 7), (2, 1), (1, 0)] {
+            let operands = vec![n(7, len), n(5, len), n(modulus, len)];
+            assert_eq!(call(&mut driver, function, operands, vec![len]), Ok(vec![n(power, len)]));
+        }
+        let operands = vec![n(7, len), n(5, len), n(0, len)];
         assert_eq!(call(&mut driver, function, operands, vec![len]), Err((FAILED, 0)));
     }
     // `MATHS_MODINV_ODD_L*`, then `_EVEN_`.
