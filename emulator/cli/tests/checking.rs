@@ -67,6 +67,16 @@ fn every_part_of_qat_and_the_oldest_mailbox_pass() {
 }
 
 #[test]
+fn small_queues_are_no_failure() {
+    let only = ["--only", "virtio/2", "--only", "virtio-crypto/5.9.7.3"];
+    for size in ["queue_size=2", "queue_size=16"] {
+        let arguments = [&["check", "virtio-crypto", "--set", size][..], &only].concat();
+        let done = Understudy::new().run(&arguments);
+        assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    }
+}
+
+#[test]
 fn a_failure_is_replayed_with_its_parameters() {
     let arguments = ["check", "qat", "--set", "max_request=65536", "--only", "qat/symmetric/5"];
     let done = Understudy::new().run(&arguments);

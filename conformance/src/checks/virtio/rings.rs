@@ -135,17 +135,18 @@ fn turns(ctx: &mut Context<'_>, queues: QueueOptions) -> Outcome {
     Ok(())
 }
 
-/// Two descriptors a buffer, in a ring of 16.
+/// Two descriptors a buffer, in a ring of 16 or as many as the device has.
 fn full(ctx: &mut Context<'_>, queues: QueueOptions) -> Outcome {
     let mut rig = rig(ctx, queues)?;
+    let buffers = rig.queue.size() / 2;
     for _ in 0..4 {
         let mut tokens = Vec::new();
-        for _ in 0..8 {
+        for _ in 0..buffers {
             tokens.push(rig.add()?);
         }
         rig.device.notify(&rig.queue)?;
         let mut used = Vec::new();
-        for _ in 0..8 {
+        for _ in 0..buffers {
             used.push(rig.used()?.token);
         }
         used.sort_unstable();
@@ -157,7 +158,8 @@ fn full(ctx: &mut Context<'_>, queues: QueueOptions) -> Outcome {
 fn segments(ctx: &mut Context<'_>, queues: QueueOptions) -> Outcome {
     let mut rig = rig(ctx, queues)?;
     let page = rig.page();
-    for count in [2_usize, 5, 16] {
+    let size = usize::from(rig.queue.size());
+    for count in [2, 5, 16, size].into_iter().filter(|count| *count <= size) {
         let piece = |n: usize| Segment { iova: page.at(64 * n), len: 16 };
         let readable: Vec<_> = (0..count - 1).map(piece).collect();
         let writable = [Segment { iova: page.at(2048), len: 64 }];
