@@ -83,6 +83,7 @@ impl Counters {
             ("mailbox.sent", mail.sent),
             ("mailbox.ignored", mail.ignored),
             ("mailbox.restarts", mail.restarts),
+            ("mailbox.fatal_errors", mail.fatal_errors),
         ];
         for (name, value) in rest {
             add(name.to_owned(), value);

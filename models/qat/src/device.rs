@@ -307,6 +307,10 @@ impl Qat {
             self.restart_at = Some(bus.now().plus(delay));
             self.restart(bus);
         }
+        if self.counters.responses == self.parameters.fatal_error_after {
+            self.mailbox.announce_fatal_error();
+            self.deliver_mail(bus);
+        }
     }
 }
 

@@ -27,6 +27,9 @@
 //! - AES decryption with keys that were converted by the driver, as newer parts want them.
 //! - Binary curves, SM2, DSA, and primality tests; RSA key generation.
 //! - Stateful compression, LZS, and the counters of CNV errors.
+//! - The `RESTARTED` notification: a driver of version 5 has answered `RESTARTING_COMPLETE` by then,
+//!   and physical functions tell only those that have sent `INIT` since.
+//! - What follows a `FATAL_ERROR` in a part: the model only tells of it.
 //! - Ring watermarks, `INT_SRCSEL`, heartbeat, and administration messages, which virtual functions
 //!   do not have.
 //!
@@ -43,12 +46,17 @@
 //!   has not ended, and that it takes for a success.
 //! - The firmware version, for which a null request asks, is 4.9.0: the first with which DPDK mixes
 //!   ciphers and MACs of 3GPP with those of other families.
+//! - A CCM request without B0 is invalid. DPDK's length of B0 and associated data wraps to 0 at 223
+//!   and 224 bytes of the latter.
+//! - Compression with fixed codes stores what they would make longer; a part may write it longer.
 //! - Compression that does not fit is cut at a block boundary, with all counts and checksums of what
 //!   did fit.
 //! - Decompression of a request with both `EOP` and `BFINAL`, as all without state have, fails with
 //!   `ERR_CODE_HW_INCOMPLETE_FILE` if the input has no end, with all counts and checksums. Without
 //!   `BFINAL`, as in DPDK's requests with state, it succeeds.
 //! - The checksums of a stream with state go on where the last request ended, whatever the next says.
+//! - Revision and class of all parts are those of C62x. The PCI Express capability of 0443 is in the
+//!   list, where the part hides it and Linux adds it (`quirk_intel_qat_vf_cap`).
 #![forbid(unsafe_code)]
 
 mod counters;

@@ -26,6 +26,8 @@ const VERSION_CAPABILITIES: u8 = 2;
 const VERSION_FAST_ACK: u8 = 3;
 /// The map of rings to services can be asked for from here.
 const VERSION_RING_MAP: u8 = 4;
+/// Fatal errors are told of from here (`ADF_PFVF_COMPAT_FALLBACK`).
+const VERSION_FATAL_ERROR: u8 = 5;
 
 /// Most messages that wait to be sent.
 const MAX_QUEUED: usize = 8;
@@ -47,6 +49,7 @@ mod to_vf {
     pub(super) const RESTARTING: u16 = 1;
     pub(super) const VERSION_RESPONSE: u16 = 2;
     pub(super) const BLOCK_RESPONSE: u16 = 3;
+    pub(super) const FATAL_ERROR: u16 = 4;
 }
 
 /// Results of a version request (`pf2vf_compat_response`).
@@ -115,6 +118,7 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     pub(crate) ignored: u64,
     pub(crate) restarts: u64,
+    pub(crate) fatal_errors: u64,
 }
 
 /// The mailbox with the physical function behind it.
@@ -200,6 +204,16 @@ impl Mailbox {
         if self.peer.initialised && self.enqueue(to_vf::RESTARTING, 0) {
             self.peer.restarting = self.peer.version >= LATEST_VERSION;
             self.tally.restarts += 1;
+        }
+    }
+
+    /// Tells of a fatal error of the part. It is no notification to the protocol: the receiver clears
+    /// the mark, and it is lost if both sides send at once.
+    pub(crate) fn announce_fatal_error(&mut self) {
+        let version = self.peer.version.min(self.facts.version);
+        let knows = self.peer.initialised && version >= VERSION_FATAL_ERROR;
+        if knows && self.enqueue(to_vf::FATAL_ERROR, 0) {
+            self.tally.fatal_errors += 1;
         }
     }
 

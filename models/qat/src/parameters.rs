@@ -48,6 +48,9 @@ pub struct Parameters {
     pub restart_after: u64,
     /// Milliseconds from that response to the announcement.
     pub restart_delay_ms: u32,
+    /// The physical function tells of a fatal error after so many responses; 0 for never. Only
+    /// drivers that speak version 5 of the protocol are told.
+    pub fatal_error_after: u64,
 }
 
 impl Default for Parameters {
@@ -58,6 +61,7 @@ impl Default for Parameters {
             max_request: 16 << 20,
             restart_after: 0,
             restart_delay_ms: 0,
+            fatal_error_after: 0,
         }
     }
 }

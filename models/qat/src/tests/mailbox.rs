@@ -213,3 +213,33 @@ fn a_restart_can_be_announced_later() {
     assert_eq!(driver.receive().unwrap(), (1, 0));
     assert!(driver.platform.now() >= start.plus(50_000_000));
 }
+
+#[test]
+fn a_fatal_error_is_told_to_drivers_that_know_what_it_is() {
+    for (pf, vf, told) in
+        [(5, Some(5), true), (5, None, false), (5, Some(4), false), (4, Some(5), false)]
+    {
+        let parameters =
+            Parameters { fatal_error_after: 2, mailbox_version: pf, ..Parameters::default() };
+        let mut driver = bare_driver(parameters, Options::default());
+        if let Some(version) = vf {
+            driver.introduce().unwrap();
+            driver.ask_version(version).unwrap();
+        }
+        driver.open(2, 16, 128).unwrap();
+        for opaque in 0..2 {
+            assert_eq!(driver.mailbox().unwrap() & 1, 0);
+            driver.run(2, &null(opaque, 128)).unwrap();
+        }
+        assert_eq!(counter(&mut driver, "mailbox.fatal_errors"), u64::from(told), "{pf} {vf:?}");
+        assert_eq!(driver.mailbox().unwrap() & 1, u32::from(told));
+        if told {
+            assert_eq!(driver.receive().unwrap(), (4, 0));
+        }
+        // That is all: requests and messages go on.
+        driver.run(2, &null(7, 128)).unwrap();
+        assert_eq!(driver.mailbox().unwrap() & 1, 0);
+        assert!(driver.ask_version(5).is_ok());
+        assert_eq!(counter(&mut driver, "mailbox.restarts"), 0);
+    }
+}
