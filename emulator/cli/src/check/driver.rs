@@ -314,6 +314,20 @@ mod tests {
     }
 
     #[test]
+    fn a_report_names_the_ids_of_all_the_functions_that_guests_have() {
+        let ids = |name: &str, scenario: &str| {
+            let device = understudy_catalog::find(name).unwrap();
+            let mut scenarios = guest::all_scenarios(device, 1).unwrap();
+            scenarios.retain(|it| scenario.is_empty() || it.id == scenario);
+            pci_ids(device, &scenarios).unwrap()
+        };
+        assert_eq!(ids("virtio-crypto", ""), "1af4:1054");
+        assert_eq!(ids("qat", "driver"), "8086:37c9");
+        assert_eq!(ids("qat", "c3xxx"), "8086:19e3");
+        assert_eq!(ids("qat", ""), "8086:37c9, 8086:19e3, 8086:0443");
+    }
+
+    #[test]
     fn registers_that_the_monitor_of_qaic_looks_for_are_the_models() {
         let sources = concat!(
             include_str!("../../../../harness/trace/src/monitor/qaic.rs"),
