@@ -1,12 +1,11 @@
 //! Cipher and hash in one request, in both orders, as the kernel's `authenc` and DPDK have them.
 
+use understudy_client::qat::content::Hash;
 use understudy_client::qat::message::{cipher as number, command, flag, mode};
 use understudy_client::qat::{Content, SymmetricCall, status};
-use understudy_engines::cipher::{Algorithm as Cipher, Direction, Key};
-use understudy_engines::hash::Algorithm as Hash;
-use understudy_engines::mac;
+use understudy_oracle::{self as oracle, Direction};
 
-use super::content::hmac;
+use super::content::known;
 use super::{PIECES, byte, pattern, started, succeeded};
 use crate::verdict::{expect_bytes, expect_hex};
 use crate::{Check, Context, Outcome, Stop};
@@ -36,26 +35,13 @@ struct Sealed {
     cipher: Vec<u8>,
 }
 
-fn own(error: understudy_engines::Error) -> Stop {
-    Stop::skip(format!("the check cannot compute what to expect: {error}"))
-}
-
 fn cbc(key: &[u8], iv: &[u8], plain: &[u8]) -> Result<Vec<u8>, Stop> {
-    let mut data = plain.to_vec();
-    let key = Key::new(Cipher::AesCbc, key).map_err(own)?;
-    key.apply(Direction::Encrypt, iv, &mut data).map_err(own)?;
-    Ok(data)
+    let unfit = || Stop::skip("the check cannot compute what to expect");
+    oracle::aes_cbc(Direction::Encrypt, key, iv, plain).ok_or_else(unfit)
 }
 
-fn hmac_of(hash: Hash, key: &[u8], parts: &[&[u8]]) -> Result<Vec<u8>, Stop> {
-    let mut tag = vec![0; hash.digest_len()];
-    let key = mac::Key::new(mac::Algorithm::Hmac(hash), key).map_err(own)?;
-    let mut stream = key.start(&[]).map_err(own)?;
-    for part in parts {
-        stream.update(part).map_err(own)?;
-    }
-    stream.finish(&mut tag).map_err(own)?;
-    Ok(tag)
+fn hmac_of(hash: Hash, key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    oracle::hmac(known(hash), key, parts)
 }
 
 fn sealed(hash: Hash) -> Result<Sealed, Stop> {
@@ -68,7 +54,7 @@ fn sealed(hash: Hash) -> Result<Sealed, Stop> {
 fn authenc(ctx: &mut Context<'_>, hash: Hash) -> Outcome {
     let mut driver = started(ctx)?;
     let it = sealed(hash)?;
-    let tag = hmac_of(hash, &it.mac_key, &[&it.aad, &it.cipher])?;
+    let tag = hmac_of(hash, &it.mac_key, &[&it.aad, &it.cipher]);
     let open = [&it.aad[..], &it.plain, &vec![0; tag.len()]].concat();
     let closed = [&it.aad[..], &it.cipher, &tag].concat();
     for (piece, out_of_place) in PIECES.into_iter().zip([false, true, true]) {
@@ -84,14 +70,14 @@ fn authenc(ctx: &mut Context<'_>, hash: Hash) -> Outcome {
             ..SymmetricCall::default()
         };
         let content = Content::default().cipher(number::AES_256, mode::CBC, false, &it.key);
-        let content = hmac(content, hash, &it.mac_key, tag.len());
+        let content = content.hmac(hash, &it.mac_key, tag.len());
         let encryption = call(command::CIPHER_HASH, flag::RETURN_DIGEST, &open);
         let result = driver.symmetric(&content, &encryption)?;
         succeeded(&result.response)?;
         expect_bytes("the sealed message", &result.data, &closed)?;
 
         // For this direction the kernel puts the hash first in the descriptor.
-        let content = hmac(Content::default(), hash, &it.mac_key, tag.len());
+        let content = Content::default().hmac(hash, &it.mac_key, tag.len());
         let content = content.cipher(number::AES_256, mode::CBC, true, &it.key);
         let decryption = call(command::HASH_CIPHER, flag::COMPARE_DIGEST, &closed);
         let result = driver.symmetric(&content, &decryption)?;
@@ -134,7 +120,7 @@ fn chain(
     for piece in PIECES {
         driver.set_piece(piece);
         let content = Content::default().cipher(number::AES_256, mode::CBC, decrypt, &it.key);
-        let content = hmac(content, Hash::Sha256, &it.mac_key, tag.len());
+        let content = content.hmac(Hash::Sha256, &it.mac_key, tag.len());
         let call = SymmetricCall {
             command,
             flags: flag::RETURN_DIGEST,
@@ -155,19 +141,19 @@ fn chain(
 
 fn plaintext(ctx: &mut Context<'_>) -> Outcome {
     let it = sealed(Hash::Sha256)?;
-    let tag = hmac_of(Hash::Sha256, &it.mac_key, &[&it.plain])?;
+    let tag = hmac_of(Hash::Sha256, &it.mac_key, &[&it.plain]);
     chain(ctx, command::HASH_CIPHER, false, &it.plain, &it.cipher, &tag)
 }
 
 fn opened(ctx: &mut Context<'_>) -> Outcome {
     let it = sealed(Hash::Sha256)?;
-    let tag = hmac_of(Hash::Sha256, &it.mac_key, &[&it.plain])?;
+    let tag = hmac_of(Hash::Sha256, &it.mac_key, &[&it.plain]);
     chain(ctx, command::CIPHER_HASH, true, &it.cipher, &it.plain, &tag)
 }
 
 fn truncated(ctx: &mut Context<'_>) -> Outcome {
     let it = sealed(Hash::Sha256)?;
-    let tag = hmac_of(Hash::Sha256, &it.mac_key, &[&it.cipher])?;
+    let tag = hmac_of(Hash::Sha256, &it.mac_key, &[&it.cipher]);
     [4, 12, 16, 31].into_iter().try_for_each(|len| {
         let result = chain(ctx, command::CIPHER_HASH, false, &it.plain, &it.cipher, &tag[..len]);
         result.map_err(|stop| stop.during(&format!("{len} bytes")))
@@ -178,7 +164,7 @@ fn ranges(ctx: &mut Context<'_>) -> Outcome {
     let mut driver = started(ctx)?;
     let it = sealed(Hash::Sha1)?;
     let content = Content::default().cipher(number::AES_256, mode::CBC, false, &it.key);
-    let content = hmac(content, Hash::Sha1, &it.mac_key, 20);
+    let content = content.hmac(Hash::Sha1, &it.mac_key, 20);
     for ((start, len), (from, covered)) in [
         ((0, 64), (64, 64)),
         ((64, 64), (0, 64)),
@@ -191,7 +177,7 @@ fn ranges(ctx: &mut Context<'_>) -> Outcome {
         let mut expected = it.plain.clone();
         let text = cbc(&it.key, &it.iv, &it.plain[first..end])?;
         expected[first..end].copy_from_slice(&text);
-        let tag = hmac_of(Hash::Sha1, &it.mac_key, &[&expected[from..from + covered]])?;
+        let tag = hmac_of(Hash::Sha1, &it.mac_key, &[&expected[from..from + covered]]);
         let word = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         for piece in PIECES {
             driver.set_piece(piece);

@@ -1,12 +1,11 @@
 //! Content descriptors as drivers make them: precomputed states, derived keys, first blocks.
 
-use digest::Update;
-use digest::common::hazmat::SerializableState;
 use understudy_client::qat::Content;
+use understudy_client::qat::content::Hash;
 use understudy_client::qat::message::{cipher, hash, mode};
-use understudy_engines::cipher::{Algorithm as Cipher, Direction, Key};
-use understudy_engines::hash::{Algorithm as Hash, digest as hash_of};
+use understudy_engines::hash::Algorithm as Named;
 use understudy_engines::vectors::{Algorithm, Case};
+use understudy_oracle as oracle;
 
 use super::{byte, len32};
 use crate::Stop;
@@ -23,73 +22,49 @@ pub(super) fn sample(
     vectors::sample(MOST, algorithm, wanted)
 }
 
-/// The AES of a key's length.
-pub(super) fn aes(key_len: usize) -> u32 {
-    match key_len {
-        16 => cipher::AES_128,
-        24 => cipher::AES_192,
-        _ => cipher::AES_256,
-    }
+/// The hash of published vectors, if drivers compute states of it: of SHA-3 there are none.
+pub(super) fn stateful(named: Named) -> Option<Hash> {
+    Some(match named {
+        Named::Md5 => Hash::Md5,
+        Named::Sha1 => Hash::Sha1,
+        Named::Sha224 => Hash::Sha224,
+        Named::Sha256 => Hash::Sha256,
+        Named::Sha384 => Hash::Sha384,
+        Named::Sha512 => Hash::Sha512,
+        _ => return None,
+    })
 }
 
-/// The state of a hash after a block, as its standard writes it.
-fn state_of<H: SerializableState + Update + Default>(
-    block: &[u8],
-    len: usize,
-    word: usize,
-) -> Vec<u8> {
-    let mut hasher = H::default();
-    hasher.update(block);
-    let serialized = hasher.serialize();
-    let words = serialized.chunks_exact(word).take(len / word);
-    words.flat_map(|word| word.iter().rev().copied()).collect()
-}
-
-/// Number of a hash, and its state after a block, or at the start.
-pub(super) fn hash_state(algorithm: Hash, block: &[u8]) -> (u32, Vec<u8>) {
-    match algorithm {
-        Hash::Md5 => (hash::MD5, state_of::<md5::Md5>(block, 16, 1)),
-        Hash::Sha1 => (hash::SHA_1, state_of::<sha1::Sha1>(block, 20, 4)),
-        Hash::Sha224 => (hash::SHA_224, state_of::<sha2::Sha224>(block, 32, 4)),
-        Hash::Sha256 => (hash::SHA_256, state_of::<sha2::Sha256>(block, 32, 4)),
-        Hash::Sha384 => (hash::SHA_384, state_of::<sha2::Sha384>(block, 64, 8)),
-        Hash::Sha512 => (hash::SHA_512, state_of::<sha2::Sha512>(block, 64, 8)),
-        Hash::Sha3_224 => (hash::SHA3_256 - 1, vec![0; 8]),
-        Hash::Sha3_256 => (hash::SHA3_256, vec![0; 8]),
-        Hash::Sha3_384 => (hash::SHA3_256 + 1, vec![0; 8]),
-        _ => (hash::SHA3_256 + 2, vec![0; 8]),
+/// The hash by which the oracle knows it.
+pub(super) fn known(hash: Hash) -> oracle::Hash {
+    match hash {
+        Hash::Md5 => oracle::Hash::Md5,
+        Hash::Sha1 => oracle::Hash::Sha1,
+        Hash::Sha224 => oracle::Hash::Sha224,
+        Hash::Sha256 => oracle::Hash::Sha256,
+        Hash::Sha384 => oracle::Hash::Sha384,
+        Hash::Sha512 => oracle::Hash::Sha512,
     }
 }
 
 /// A plain hash.
-pub(super) fn plain(content: Content, algorithm: Hash, digest_len: usize) -> Content {
-    let (number, start) = hash_state(algorithm, &[]);
-    content.auth(number, 0, 0, [&start, &[]], byte(digest_len))
-}
-
-/// HMAC, with the states that a driver computes from the key.
-pub(super) fn hmac(content: Content, algorithm: Hash, key: &[u8], tag_len: usize) -> Content {
-    let block_len = algorithm.block_len();
-    let mut padded = key.to_vec();
-    if key.len() > block_len {
-        padded = vec![0; algorithm.digest_len()];
-        // The length fits by construction.
-        let _ = hash_of(algorithm, key, &mut padded);
+pub(super) fn plain(content: Content, named: Named, digest_len: usize) -> Content {
+    if let Some(hash) = stateful(named) {
+        return content.plain_hash(hash, digest_len);
     }
-    padded.resize(block_len, 0);
-    let block = |mask: u8| padded.iter().map(|byte| byte ^ mask).collect::<Vec<_>>();
-    let (number, inner) = hash_state(algorithm, &block(0x36));
-    let (_, outer) = hash_state(algorithm, &block(0x5c));
-    let counter = u32::try_from(block_len).unwrap_or(0);
-    content.auth(number, 1, counter, [&inner, &outer], byte(tag_len))
+    let number = match named {
+        Named::Sha3_224 => hash::SHA3_256 - 1,
+        Named::Sha3_256 => hash::SHA3_256,
+        Named::Sha3_384 => hash::SHA3_256 + 1,
+        _ => hash::SHA3_256 + 2,
+    };
+    content.auth(number, 0, 0, [&[0; 8], &[]], byte(digest_len))
 }
 
 /// One block under a key.
-fn encrypt_block(key: &[u8], mut block: [u8; 16]) -> Result<[u8; 16], Stop> {
-    let failed = |error| Stop::skip(format!("a key of the vectors cannot be used: {error}"));
-    let key = Key::new(Cipher::AesEcb, key).map_err(failed)?;
-    key.apply(Direction::Encrypt, &[], &mut block).map_err(failed)?;
-    Ok(block)
+fn encrypt_block(key: &[u8], block: [u8; 16]) -> Result<[u8; 16], Stop> {
+    let unfit = || Stop::skip("a key of the vectors is none of AES");
+    oracle::aes_block(key, block).ok_or_else(unfit)
 }
 
 /// Doubling in GF(2^128), as CMAC wants it.
@@ -112,19 +87,6 @@ pub(super) fn cmac(key: &[u8], tag_len: usize) -> Result<Content, Stop> {
     let whole = double(encrypt_block(key, [0; 16])?);
     let keys = [key, &whole, &double(whole)].concat();
     Ok(Content::default().auth(hash::AES_XCBC, 1, 0, [&[0; 16], &keys], byte(tag_len)))
-}
-
-/// GCM: the content, and the padded associated data.
-pub(super) fn gcm(key: &[u8], aad: &[u8], tag_len: usize) -> Result<(Content, Vec<u8>), Stop> {
-    // The hash key, the length of the associated data, and room for the first counter block.
-    let mut state = encrypt_block(key, [0; 16])?.to_vec();
-    state.extend(len32(aad).to_be_bytes());
-    state.extend([0; 20]);
-    let content = Content::default().cipher(aes(key.len()), mode::CTR, false, key);
-    let content = content.auth(hash::GALOIS_128, 1, 0, [&[0; 16], &state], byte(tag_len));
-    let mut padded = aad.to_vec();
-    padded.resize(aad.len().next_multiple_of(16), 0);
-    Ok((content, padded))
 }
 
 /// CCM: first counter block, B0 with the padded associated data, and the content.

@@ -1,6 +1,7 @@
 //! What is refused, and how: the status bits and error codes of each service.
 
 use understudy_client::platform::Platform;
+use understudy_client::qat::content::Hash;
 use understudy_client::qat::message::{
     Buffers, Compression, Symmetric, cipher, command, compression_flag, flag, hash, mode,
 };
@@ -8,7 +9,6 @@ use understudy_client::qat::{
     CompressionCall, Content, PublicKey, Response, SymmetricCall, status,
 };
 
-use super::content::hmac;
 use super::public_key::{fails, wide};
 use super::{COMPRESSION, PUBLIC_KEY, Qat, SYMMETRIC, null, pattern, started, works};
 use crate::verdict::{expect, expect_bytes, expect_eq, expect_hex};
@@ -107,7 +107,7 @@ fn unknown_hash(ctx: &mut Context<'_>) -> Outcome {
 
 /// A chain that is in order.
 fn chain() -> Content {
-    hmac(cbc(), understudy_engines::hash::Algorithm::Sha256, b"key", 32)
+    cbc().hmac(Hash::Sha256, b"key", 32)
 }
 
 fn chained(source: &[u8]) -> SymmetricCall<'_> {

@@ -1,7 +1,7 @@
 //! Ring pairs: sizes, order, wrap, limits, and what goes wrong alone.
 
 use understudy_client::DriverError;
-use understudy_client::platform::Platform;
+use understudy_client::platform::{DmaBuffer, Platform};
 use understudy_client::qat::ring;
 
 use super::{
@@ -253,16 +253,54 @@ fn never_empty(ctx: &mut Context<'_>) -> Outcome {
     Ok(())
 }
 
+/// Memory that requests of compression use.
+struct Work {
+    source: DmaBuffer,
+    target: DmaBuffer,
+}
+
+impl Work {
+    fn new(driver: &mut Qat) -> Result<Self, Stop> {
+        let source = driver.platform.dma_alloc(30_000, 64)?;
+        let target = driver.platform.dma_alloc(40_000, 64)?;
+        driver.platform.dma_write(source.iova, &super::pattern(30_000, 0))?;
+        Ok(Self { source, target })
+    }
+
+    /// Submits eight requests to a pair. On that of compression, two of them take long.
+    fn submit(&self, driver: &mut Qat, pair: u16) -> Outcome {
+        for value in 100..108 {
+            let long = super::compression::flat(value, self.source, self.target);
+            let is_long = pair == COMPRESSION && value % 4 == 0;
+            let message = if is_long { long } else { null(value, len_of(pair)) };
+            driver.submit(pair, &message)?;
+        }
+        Ok(())
+    }
+
+    /// Has the driver use the target for something else.
+    fn reuse(&self, driver: &mut Qat) -> Outcome {
+        Ok(driver.platform.dma_write(self.target.iova, &[0xee; 40_000])?)
+    }
+
+    /// Nothing wrote to the target since then.
+    fn is_untouched(&self, driver: &mut Qat) -> Outcome {
+        let mut found = vec![0; 40_000];
+        driver.platform.dma_read(self.target.iova, &mut found)?;
+        expect_bytes("memory that was given to the requests before", &found, &[0xee; 40_000])
+    }
+}
+
 fn set_up_anew(ctx: &mut Context<'_>) -> Outcome {
     let mut driver = started(ctx)?;
+    let work = Work::new(&mut driver)?;
     for _ in 0..20 {
         for (pair, len) in PAIRS {
-            for value in 100..108 {
-                driver.submit(pair, &null(value, len))?;
-            }
+            work.submit(&mut driver, pair)?;
             driver.close(pair)?;
             // Once this is answered, nothing of the ring's former life is still on its way.
             driver.read(RINGS, ring::E_STAT)?;
+            work.reuse(&mut driver)?;
             driver.open(pair, 64, len)?;
             let response = driver.run(pair, &null(1, len))?;
             expect_hex("the opaque value", response.opaque(), 1)?;
@@ -270,6 +308,7 @@ fn set_up_anew(ctx: &mut Context<'_>) -> Outcome {
             let more = driver.take(pair);
             let none = matches!(more, Ok(None));
             expect(none, "no response from before", || format!("{more:?}"))?;
+            work.is_untouched(&mut driver)?;
         }
     }
     Ok(())
@@ -342,10 +381,12 @@ fn high_addresses(ctx: &mut Context<'_>) -> Outcome {
 
 fn after_reset(ctx: &mut Context<'_>) -> Outcome {
     let mut driver = started(ctx)?;
-    for value in 0..8 {
-        driver.submit(SYMMETRIC, &null(value, 128))?;
+    let work = Work::new(&mut driver)?;
+    for (pair, _) in PAIRS {
+        work.submit(&mut driver, pair)?;
     }
     driver.platform.client().reset()?;
+    work.reuse(&mut driver)?;
     let function = driver.function().clone();
     function.enable(&mut driver.platform)?;
     for (pair, len) in PAIRS {
@@ -353,7 +394,7 @@ fn after_reset(ctx: &mut Context<'_>) -> Outcome {
         driver.open(pair, 64, len)?;
         works(&mut driver, pair)?;
     }
-    Ok(())
+    work.is_untouched(&mut driver)
 }
 
 fn by_messages(ctx: &mut Context<'_>) -> Outcome {

@@ -3,9 +3,9 @@
 use understudy_client::virtio_crypto::{
     Akcipher, AkcipherKey, KeyKind, Operation, Parameters, Scheme, Status, akcipher, service,
 };
-use understudy_engines::hash;
 use understudy_engines::rsa::Digest;
 use understudy_engines::vectors::{RsaKey, Signature, rsa_keys};
+use understudy_oracle::{self as oracle, Hash};
 
 use super::{Crypto, need_service, refused, run, sessions_only, stateless};
 use crate::verdict::expect_bytes;
@@ -98,19 +98,16 @@ fn keys() -> Result<Vec<RsaKey>, Stop> {
 
 /// Virtio's number of a digest, and the digest of a message.
 fn digest(signature: &Signature) -> Result<(u32, Vec<u8>), Stop> {
-    let (number, algorithm) = match signature.hash {
-        Digest::Md5 => (akcipher::RSA_MD5, hash::Algorithm::Md5),
-        Digest::Sha1 => (akcipher::RSA_SHA1, hash::Algorithm::Sha1),
-        Digest::Sha224 => (akcipher::RSA_SHA224, hash::Algorithm::Sha224),
-        Digest::Sha256 => (akcipher::RSA_SHA256, hash::Algorithm::Sha256),
-        Digest::Sha384 => (akcipher::RSA_SHA384, hash::Algorithm::Sha384),
-        Digest::Sha512 => (akcipher::RSA_SHA512, hash::Algorithm::Sha512),
+    let (number, hash) = match signature.hash {
+        Digest::Md5 => (akcipher::RSA_MD5, Hash::Md5),
+        Digest::Sha1 => (akcipher::RSA_SHA1, Hash::Sha1),
+        Digest::Sha224 => (akcipher::RSA_SHA224, Hash::Sha224),
+        Digest::Sha256 => (akcipher::RSA_SHA256, Hash::Sha256),
+        Digest::Sha384 => (akcipher::RSA_SHA384, Hash::Sha384),
+        Digest::Sha512 => (akcipher::RSA_SHA512, Hash::Sha512),
         other => return Err(Stop::skip(format!("no digest {other:?} here"))),
     };
-    let mut out = vec![0; algorithm.digest_len()];
-    hash::digest(algorithm, &signature.message, &mut out)
-        .map_err(|error| Stop::skip(format!("no digest: {error}")))?;
-    Ok((number, out))
+    Ok((number, oracle::digest(hash, &[&signature.message])))
 }
 
 fn parameters(kind: KeyKind, padding: u32, hash: u32, key: &[u8]) -> Parameters {
