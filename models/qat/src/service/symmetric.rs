@@ -39,7 +39,8 @@ const MAX_IMMEDIATE_LEN: usize = 128 << 10;
 pub(crate) struct Scratch {
     content: Vec<u8>,
     data: Vec<u8>,
-    aad: Vec<u8>,
+    plan: Plan,
+    inputs: Inputs,
     source: SgList,
     destination: SgList,
     keys: KeyCache,
@@ -54,7 +55,8 @@ impl Scratch {
         Self {
             content: vec![0; MAX_CONTENT_LEN],
             data: Vec::new(),
-            aad: Vec::new(),
+            plan: Plan::default(),
+            inputs: Inputs::default(),
             source: list(max_len as u64),
             destination: list(max_len as u64),
             keys: KeyCache::default(),
@@ -68,7 +70,7 @@ impl Scratch {
         self.keys.clear();
         self.content.fill(0);
         self.data = Vec::new();
-        self.aad = Vec::new();
+        self.inputs = Inputs::default();
     }
 }
 
@@ -134,37 +136,39 @@ pub(crate) fn start(
     if specific & absent != 0 || inline || request.header.extended & !extended::HASH_PROTOCOL != 0 {
         return Err(Failure::Unsupported);
     }
-    let Scratch { content, data, aad, source, destination, keys, max_len, covered } = scratch;
+    let Scratch { content, data, plan, inputs, source, destination, keys, max_len, covered } =
+        scratch;
     let len = usize::from(request.content_words) * 8;
     let content = content.get_mut(..len).ok_or(Failure::Invalid)?;
     bus.dma_read(request.content.get(), content)?;
-    let task = Task::parse(request, content)?;
+    let mut task = Task::default();
+    task.parse(request, content)?;
     read_buffers(bus, &request.buffers, request.header.common, source, destination)?;
-    let plan = Plan::new(request, task.cipher.is_some(), task.auth.as_ref(), *max_len)?;
-    task.check(request, &plan)?;
+    plan.make(request, task.cipher.is_some(), task.auth.as_ref(), *max_len)?;
+    task.check(request, plan)?;
     if plan.end > MAX_IMMEDIATE_LEN {
         let mut data = Vec::new();
-        read(bus, source, &plan, &mut data)?;
-        let mut aad = Vec::new();
-        let inputs = Inputs::read(bus, request, &plan, &task, &mut aad)?;
-        let job = job(*request, content.to_vec(), plan.clone(), inputs, aad, data);
-        let pending = Pending { request: *request, plan, destination: destination.clone() };
+        read(bus, source, plan, &mut data)?;
+        inputs.read(bus, request, plan, &task)?;
+        let job = job(*request, content.to_vec(), plan.clone(), inputs.clone(), data);
+        let pending =
+            Pending { request: *request, plan: plan.clone(), destination: destination.clone() };
         return Ok(Started::Later(job, Box::new(pending)));
     }
     *covered += plan.end as u64;
     if !plan.direct {
-        read(bus, source, &plan, data)?;
+        read(bus, source, plan, data)?;
     }
-    let mut inputs = Inputs::read(bus, request, &plan, &task, aad)?;
+    inputs.read(bus, request, plan, &task)?;
     let mut place = match plan.direct {
         true => Data::InPlace { bus: &mut *bus, source, buffer: &mut *data },
         false => Data::Copied(&mut *data),
     };
-    task.run(&plan, keys, &mut inputs, aad, &mut place)?;
+    task.run(plan, keys, inputs, &mut place)?;
     if !plan.direct {
-        write_data(bus, request, &plan, destination, data)?;
+        write_data(bus, request, plan, destination, data)?;
     }
-    write_tag(bus, request, &plan, &inputs.tag)?;
+    write_tag(bus, request, plan, &inputs.tag)?;
     Ok(Started::Done(plan.end as u64))
 }
 
@@ -174,16 +178,15 @@ fn job(
     content: Vec<u8>,
     plan: Plan,
     mut inputs: Inputs,
-    mut aad: Vec<u8>,
     mut data: Vec<u8>,
 ) -> Job {
     let bytes = data.len();
     let job = Job::new(move || {
         let mut keys = KeyCache::default();
-        let result = Task::parse(&request, &content).and_then(|task| {
-            let place = &mut Data::Copied(&mut data);
-            task.run(&plan, &mut keys, &mut inputs, &mut aad, place)
-        });
+        let mut task = Task::default();
+        let parsed = task.parse(&request, &content);
+        let result = parsed
+            .and_then(|()| task.run(&plan, &mut keys, &mut inputs, &mut Data::Copied(&mut data)));
         Output { result, data, tag: inputs.tag }
     });
     job.holding(bytes)

@@ -18,7 +18,10 @@ pub(super) fn digest(
     tag: &mut [u8; MAX_TAG_LEN],
 ) -> Result<(), Failure> {
     match auth {
-        AuthContent::Null => Ok(()),
+        AuthContent::Null => {
+            tag.fill(0);
+            Ok(())
+        }
         AuthContent::Hash { inner, outer } => {
             let len = inner.algorithm.digest_len();
             let out = tag.get_mut(..len).ok_or(Failure::Invalid)?;

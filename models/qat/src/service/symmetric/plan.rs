@@ -8,7 +8,7 @@ use crate::service::Failure;
 use crate::service::content::AuthContent;
 
 /// Which bytes of the buffers a request touches.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Plan {
     /// What the cipher changes.
     pub(super) cipher: Range<usize>,
@@ -28,12 +28,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(
+    /// Plans a request. In place, since a plan is large.
+    pub(super) fn make(
+        &mut self,
         request: &SymmetricRequest,
         ciphers: bool,
         auth: Option<&AuthContent<'_>>,
         max_len: usize,
-    ) -> Result<Self, Failure> {
+    ) -> Result<(), Failure> {
         let specific = request.header.specific.get();
         let has = |flag| auth.is_some() && specific & flag != 0;
         let (returns, compares) = (has(flags::RETURN_DIGEST), has(flags::COMPARE_DIGEST));
@@ -64,7 +66,7 @@ impl Plan {
             (true, Some(_)) => false,
             (false, _) => true,
         };
-        Ok(Self {
+        *self = Self {
             end: cipher.end.max(covered.end),
             tag: in_buffer.then_some(covered.end..covered.end + tag_len),
             direct: direct && !in_buffer,
@@ -75,7 +77,8 @@ impl Plan {
             compares,
             hash_first,
             in_place,
-        })
+        };
+        Ok(())
     }
 
     /// What is read of the source. A digest that is to be made need not have room there.

@@ -57,26 +57,33 @@ impl Data<'_> {
     }
 }
 
-/// What a request needs beside its data, read once.
+/// What a request needs beside its data, read once, and the digest that it makes.
+#[derive(Debug, Clone)]
 pub(super) struct Inputs {
     iv: [u8; 16],
-    /// The digest that the data are to have, then the one that was made.
+    /// The digest that the data are to have, or the one that was made.
     pub(super) tag: [u8; MAX_TAG_LEN],
+    pub(super) aad: Vec<u8>,
+}
+
+impl Default for Inputs {
+    fn default() -> Self {
+        Self { iv: [0; 16], tag: [0; MAX_TAG_LEN], aad: Vec::new() }
+    }
 }
 
 impl Inputs {
     /// Reads the IV, the associated data, and the digest to compare with if that is not in the
     /// buffer.
     pub(super) fn read(
+        &mut self,
         bus: &mut dyn Bus,
         request: &SymmetricRequest,
         plan: &Plan,
         task: &Task<'_>,
-        aad: &mut Vec<u8>,
-    ) -> Result<Self, Failure> {
-        let mut inputs = Self { iv: [0; 16], tag: [0; MAX_TAG_LEN] };
+    ) -> Result<(), Failure> {
         if task.cipher.as_ref().is_some_and(|cipher| cipher.engine != Engine::Null) {
-            read_iv(bus, request, &mut inputs.iv)?;
+            read_iv(bus, request, &mut self.iv)?;
         }
         let aad_len = match &task.auth {
             // The driver has put B0 and the padded associated data there.
@@ -88,15 +95,15 @@ impl Inputs {
         if aad_len > MAX_AAD_LEN {
             return Err(Failure::Invalid);
         }
-        aad.resize(aad_len, 0);
+        self.aad.resize(aad_len, 0);
         if aad_len > 0 {
-            bus.dma_read(request.auth.aad.get(), aad)?;
+            bus.dma_read(request.auth.aad.get(), &mut self.aad)?;
         }
         if plan.compares && plan.tag.is_none() && !matches!(task.auth, Some(AuthContent::Null)) {
-            let tag = inputs.tag.get_mut(..plan.tag_len).ok_or(Failure::Invalid)?;
+            let tag = self.tag.get_mut(..plan.tag_len).ok_or(Failure::Invalid)?;
             bus.dma_read(request.auth.result.get(), tag)?;
         }
-        Ok(inputs)
+        Ok(())
     }
 }
 
@@ -117,14 +124,18 @@ fn read_iv(
 }
 
 /// How cipher and hash go together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Protocol {
+    #[default]
     Plain,
     Ccm,
-    Gcm { iv_len: usize },
+    Gcm {
+        iv_len: usize,
+    },
 }
 
 /// What engines have to do, as request and content descriptor say.
+#[derive(Default)]
 pub(super) struct Task<'a> {
     pub(super) cipher: Option<CipherContent<'a>>,
     pub(super) auth: Option<AuthContent<'a>>,
@@ -132,18 +143,21 @@ pub(super) struct Task<'a> {
 }
 
 impl<'a> Task<'a> {
-    pub(super) fn parse(request: &SymmetricRequest, content: &'a [u8]) -> Result<Self, Failure> {
+    /// Takes the task from a request. In place, since a task is large.
+    pub(super) fn parse(
+        &mut self,
+        request: &SymmetricRequest,
+        content: &'a [u8],
+    ) -> Result<(), Failure> {
         let kind = Kind::of(request);
-        let cipher = match kind {
-            Some(Kind::Auth) => None,
-            _ => Some(CipherContent::parse(content, &request.control)?),
-        };
-        let auth = match kind {
-            Some(Kind::Cipher) => None,
-            _ => Some(AuthContent::parse(content, &request.control)?),
-        };
+        if kind != Some(Kind::Auth) {
+            self.cipher = Some(CipherContent::parse(content, &request.control)?);
+        }
+        if kind != Some(Kind::Cipher) {
+            self.auth = Some(AuthContent::parse(content, &request.control)?);
+        }
         let specific = request.header.specific.get();
-        let protocol = match specific >> flags::PROTOCOL_SHIFT & 7 {
+        self.protocol = match specific >> flags::PROTOCOL_SHIFT & 7 {
             flags::PROTOCOL_NONE | flags::PROTOCOL_SNOW_3G => Protocol::Plain,
             flags::PROTOCOL_CCM => Protocol::Ccm,
             flags::PROTOCOL_GCM if specific & flags::GCM_IV_12_BYTES != 0 => {
@@ -152,7 +166,7 @@ impl<'a> Task<'a> {
             flags::PROTOCOL_GCM => Protocol::Gcm { iv_len: 16 },
             _ => return Err(Failure::Unsupported),
         };
-        Ok(Self { cipher, auth, protocol })
+        Ok(())
     }
 
     /// Whether the parts go together, and with what the request says of them.
@@ -198,11 +212,10 @@ impl<'a> Task<'a> {
         plan: &Plan,
         keys: &mut KeyCache,
         inputs: &mut Inputs,
-        aad: &mut Vec<u8>,
         data: &mut Data<'_>,
     ) -> Result<(), Failure> {
         if let Protocol::Gcm { iv_len } = self.protocol {
-            return self.gcm(plan, keys, inputs, iv_len, aad, data);
+            return self.gcm(plan, keys, inputs, iv_len, data);
         }
         // CCM: counter block 0 hides the MAC, the following ones the data (SP 800-38C).
         let mut mask = [0; 16];
@@ -211,13 +224,13 @@ impl<'a> Task<'a> {
             key.apply(Direction::Encrypt, &inputs.iv, &mut mask)?;
         }
         if plan.hash_first {
-            self.authenticate(plan, keys, inputs, &mask, aad, data)?;
+            self.authenticate(plan, keys, inputs, &mask, data)?;
         }
         if let Some(cipher) = &self.cipher {
             self.encipher(cipher, plan, keys, &inputs.iv, data)?;
         }
         if !plan.hash_first {
-            self.authenticate(plan, keys, inputs, &mask, aad, data)?;
+            self.authenticate(plan, keys, inputs, &mask, data)?;
         }
         Ok(())
     }
@@ -230,23 +243,24 @@ impl<'a> Task<'a> {
         iv: &[u8; 16],
         data: &mut Data<'_>,
     ) -> Result<(), Failure> {
-        let CipherContent { engine, direction, key } = *cipher;
         let iv = |len| iv.get(..len).unwrap_or_default();
-        data.change(&plan.cipher, |data| match engine {
+        data.change(&plan.cipher, |data| match cipher.engine {
             Engine::Null => Ok(()),
             Engine::Block(algorithm) if self.protocol == Protocol::Ccm => {
-                let key = keys.cipher(algorithm, key)?;
+                let key = keys.cipher(algorithm, cipher.key)?;
                 let mut stream = key.start(Direction::Encrypt, iv(16))?;
                 stream.update(&mut [0; 16])?;
                 stream.finish(data)?;
                 Ok(())
             }
             Engine::Block(algorithm) => {
-                let key = keys.cipher(algorithm, key)?;
-                key.apply(direction, iv(algorithm.iv_len()), data)?;
+                let key = keys.cipher(algorithm, cipher.key)?;
+                key.apply(cipher.direction, iv(algorithm.iv_len()), data)?;
                 Ok(())
             }
-            Engine::Wireless(cipher) => Ok(cipher.apply(key, iv(cipher.iv_len()), data)?),
+            Engine::Wireless(wireless) => {
+                Ok(wireless.apply(cipher.key, iv(wireless.iv_len()), data)?)
+            }
         })
     }
 
@@ -257,12 +271,12 @@ impl<'a> Task<'a> {
         keys: &mut KeyCache,
         inputs: &mut Inputs,
         iv_len: usize,
-        aad: &mut Vec<u8>,
         data: &mut Data<'_>,
     ) -> Result<(), Failure> {
         let Some(cipher) = &self.cipher else { return Err(Failure::Unsupported) };
+        let Inputs { iv, tag, aad } = inputs;
         if plan.compares {
-            take_tag(plan, &mut inputs.tag, data)?;
+            take_tag(plan, tag, data)?;
         }
         if plan.cipher.is_empty() {
             data.cover(&plan.auth, |covered| {
@@ -272,15 +286,15 @@ impl<'a> Task<'a> {
         }
         let key = keys.gcm(cipher.key)?;
         let nonce = match iv_len {
-            12 => Nonce::Bytes(inputs.iv.get(..12).unwrap_or_default()),
-            _ => Nonce::J0(&inputs.iv),
+            12 => Nonce::Bytes(iv.get(..12).unwrap_or_default()),
+            _ => Nonce::J0(iv),
         };
-        let tag = inputs.tag.get_mut(..plan.tag_len).ok_or(Failure::Invalid)?;
+        let made = tag.get_mut(..plan.tag_len).ok_or(Failure::Invalid)?;
         data.change(&plan.cipher, |data| match plan.compares {
-            true => Ok(key.decrypt(nonce, aad, data, tag)?),
-            false => Ok(key.encrypt(nonce, aad, data, tag)?),
+            true => Ok(key.decrypt(nonce, aad, data, made)?),
+            false => Ok(key.encrypt(nonce, aad, data, made)?),
         })?;
-        if plan.returns { place_tag(plan, &inputs.tag, data) } else { Ok(()) }
+        if plan.returns { place_tag(plan, tag, data) } else { Ok(()) }
     }
 
     /// Computes the digest, then keeps or compares it. `mask` is added to a CBC-MAC.
@@ -290,20 +304,21 @@ impl<'a> Task<'a> {
         keys: &mut KeyCache,
         inputs: &mut Inputs,
         mask: &[u8; 16],
-        prefix: &[u8],
         data: &mut Data<'_>,
     ) -> Result<(), Failure> {
         let Some(auth) = &self.auth else { return Ok(()) };
-        let mut tag = [0; MAX_TAG_LEN];
-        data.cover(&plan.auth, |covered| digest(auth, keys, prefix, covered, mask, &mut tag))?;
+        let Inputs { tag, aad, .. } = inputs;
         if plan.compares && !matches!(auth, AuthContent::Null) {
-            take_tag(plan, &mut inputs.tag, data)?;
-            if inputs.tag.get(..plan.tag_len) != tag.get(..plan.tag_len) {
+            take_tag(plan, tag, data)?;
+            let wanted = *tag;
+            data.cover(&plan.auth, |covered| digest(auth, keys, aad, covered, mask, tag))?;
+            if wanted.get(..plan.tag_len) != tag.get(..plan.tag_len) {
                 return Err(Failure::Mismatch);
             }
+        } else {
+            data.cover(&plan.auth, |covered| digest(auth, keys, aad, covered, mask, tag))?;
         }
-        inputs.tag = tag;
-        if plan.returns { place_tag(plan, &inputs.tag, data) } else { Ok(()) }
+        if plan.returns { place_tag(plan, tag, data) } else { Ok(()) }
     }
 }
 
