@@ -1,5 +1,6 @@
 //! Scenarios: what a guest is put through, as data, and how that is run.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -90,6 +91,8 @@ pub enum Work {
     Total(u64),
     /// At least so many operations, each device.
     Each(u64),
+    /// At least so many operations, over all devices, since the step of that id began.
+    Since(&'static str, u64),
 }
 
 /// Whoever serves the devices of a scenario.
@@ -115,6 +118,9 @@ pub trait Devices {
         Err(format!("device {device} does not tell what it holds"))
     }
 }
+
+/// What the devices had completed when a step began, by its id.
+type Marks = BTreeMap<String, Result<Vec<u64>, String>>;
 
 impl Step {
     /// A step whose work is not counted.
@@ -172,9 +178,18 @@ impl Scenario {
         let boot_time = guest.as_ref().map_or_else(|| start.elapsed(), Guest::boot_time);
         steps.push(report("boot", boot_time, boot, Vec::new()));
         if let Some(guest) = &mut guest {
+            let since = |step: &&Step| match step.work {
+                Work::Since(id, _) => Some(id),
+                _ => None,
+            };
+            let marked: Vec<&str> = planned.iter().filter_map(since).collect();
+            let mut marks = Marks::new();
             for step in &planned {
                 let start = Instant::now();
-                let (outcome, operations) = self.run_step(step, guest, devices);
+                if marked.contains(&step.id.as_str()) {
+                    marks.insert(step.id.clone(), self.count(guest, devices));
+                }
+                let (outcome, operations) = self.run_step(step, guest, devices, &marks);
                 steps.push(report(&step.id, start.elapsed(), outcome, operations));
                 if steps.last().is_some_and(|step| step.verdict != Verdict::Pass) {
                     break;
@@ -216,12 +231,18 @@ impl Scenario {
         Guest::boot(kit, kernel, &config)
     }
 
+    /// How many operations each device has completed.
+    fn count(&self, guest: &mut Guest, devices: &mut dyn Devices) -> Result<Vec<u64>, String> {
+        (0..self.devices.count).map(|device| devices.operations(guest, device)).collect()
+    }
+
     /// Runs a step and, if its work is counted, returns how much each device did.
     fn run_step(
         &self,
         step: &Step,
         guest: &mut Guest,
         devices: &mut dyn Devices,
+        marks: &Marks,
     ) -> (Result<Value, Error>, Vec<u64>) {
         if matches!(step.action, Action::Released) {
             return (self.released(devices), Vec::new());
@@ -229,16 +250,18 @@ impl Scenario {
         if step.work == Work::Any {
             return (act(step, guest), Vec::new());
         }
-        let mut count = |guest: &mut Guest| {
-            let counts = (0..self.devices.count).map(|device| devices.operations(guest, device));
-            counts.collect::<Result<Vec<u64>, String>>().map_err(Error::failed)
+        let before = match step.work {
+            Work::Since(id, _) => marks.get(id).cloned().unwrap_or_else(|| {
+                Err(format!("the step {id}, since which work is counted, was not performed"))
+            }),
+            _ => self.count(guest, devices),
         };
-        let before = match count(guest) {
+        let before = match before {
             Ok(before) => before,
-            Err(error) => return (Err(error), Vec::new()),
+            Err(reason) => return (Err(Error::failed(reason)), Vec::new()),
         };
         let outcome = act(step, guest);
-        match count(guest) {
+        match self.count(guest, devices).map_err(Error::failed) {
             Ok(after) => {
                 let pairs = after.iter().zip(&before);
                 let done: Vec<u64> =
@@ -267,7 +290,9 @@ impl Work {
     fn judge(self, done: &[u64]) -> Result<(), Error> {
         let (enough, wanted) = match self {
             Self::Any => (true, 0),
-            Self::Total(wanted) => (done.iter().sum::<u64>() >= wanted, wanted),
+            Self::Total(wanted) | Self::Since(_, wanted) => {
+                (done.iter().sum::<u64>() >= wanted, wanted)
+            }
             Self::Each(wanted) => (done.iter().all(|&done| done >= wanted), wanted),
         };
         let scope = if matches!(self, Self::Each(_)) { "each" } else { "in all" };
@@ -316,6 +341,8 @@ mod tests {
         assert!(Work::Any.judge(&[]).is_ok());
         assert!(Work::Total(5).judge(&[2, 3]).is_ok());
         assert!(Work::Each(2).judge(&[2, 3]).is_ok());
+        assert!(Work::Since("begins", 5).judge(&[2, 3]).is_ok());
+        assert!(Work::Since("begins", 6).judge(&[2, 3]).is_err());
         let error = Work::Total(6).judge(&[2, 3]).unwrap_err().to_string();
         assert_eq!(error, "the devices completed [2, 3] operations, not 6 in all");
         let error = Work::Each(3).judge(&[2, 3]).unwrap_err().to_string();
