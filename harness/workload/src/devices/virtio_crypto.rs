@@ -9,7 +9,8 @@ use understudy_client::virtio_crypto::{
     KeyKind, MacKey, Operation, Options as DriverOptions, Parameters, Scatter, Scheme, Session,
     Target, Ticket, aead, akcipher, cipher, hash, mac,
 };
-use understudy_engines::{aead as ea, cipher as ec, hash as eh, mac as em, modular};
+use understudy_engines::{aead as ea, mac as em};
+use understudy_oracle as oracle;
 
 use super::{Overlooked, PATIENCE, Working, bytes, heard};
 use crate::book::{Book, Expect, FailureKind, Outcome};
@@ -324,7 +325,7 @@ impl Asked {
         }
     }
 
-    /// The result as the engines compute it without a device.
+    /// The result as it is computed without a device: by the engines where there is no other code.
     fn expect(&self) -> Expect {
         if self.work == Work::Wrong {
             return Expect::Refusal;
@@ -335,19 +336,16 @@ impl Asked {
 
     fn compute(&self) -> Result<Vec<u8>, understudy_engines::Error> {
         let (key, mut data) = (self.key_bytes(), self.source.clone());
+        // Keys and data here are of the lengths that the algorithms have.
+        let fits = |made: Option<Vec<u8>>| made.ok_or(understudy_engines::Error::OutOfRange);
         match self.work {
-            Work::Hash => {
-                let mut digest = vec![0; 32];
-                eh::digest(eh::Algorithm::Sha256, &data, &mut digest)?;
-                Ok(digest)
+            Work::Hash => Ok(oracle::digest(oracle::Hash::Sha256, &[&data])),
+            Work::Mac if self.key & 2 == 0 => {
+                Ok(oracle::hmac(oracle::Hash::Sha256, &key, &[&data]))
             }
             Work::Mac => {
-                let (algorithm, len) = match self.key & 2 {
-                    0 => (em::Algorithm::Hmac(eh::Algorithm::Sha256), 32),
-                    _ => (em::Algorithm::CmacAes, 16),
-                };
-                let mut tag = vec![0; len];
-                em::Key::new(algorithm, &key)?.mac(&[], &data, &mut tag)?;
+                let mut tag = vec![0; 16];
+                em::Key::new(em::Algorithm::CmacAes, &key)?.mac(&[], &data, &mut tag)?;
                 Ok(tag)
             }
             Work::Aead => {
@@ -357,16 +355,11 @@ impl Asked {
                 data.extend(tag);
                 Ok(data)
             }
-            Work::Power => modular::power(&data, &[EXPONENT], &self.modulus()),
-            _ => {
-                let algorithm = match self.key & 2 {
-                    0 => ec::Algorithm::AesCbc,
-                    _ => ec::Algorithm::AesCtr,
-                };
-                let key = ec::Key::new(algorithm, &key)?;
-                key.start(ec::Direction::Encrypt, &IV)?.finish(&mut data)?;
-                Ok(data)
+            Work::Power => fits(oracle::power(&data, &[EXPONENT], &self.modulus())),
+            _ if self.key & 2 == 0 => {
+                fits(oracle::aes_cbc(oracle::Direction::Encrypt, &key, &IV, &data))
             }
+            _ => fits(oracle::aes_ctr(&key, &IV, &data)),
         }
     }
 }
