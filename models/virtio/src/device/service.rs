@@ -11,7 +11,7 @@ use crate::queue::{Available, QueueError, Request, Used};
 const TURN: u32 = 16;
 
 /// Bytes of requests after which a poll ends, so that one poll has a bounded length.
-const MAX_POLL_BYTES: u64 = 4 << 20;
+const MAX_POLL_BYTES: u64 = 1 << 20;
 
 /// Most jobs in flight. Queues are not fetched from meanwhile.
 const MAX_JOBS: usize = 64;
