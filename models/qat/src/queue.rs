@@ -9,6 +9,8 @@ use crate::layout::{REQUEST_LEN, RESPONSE_LEN, Response};
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RingState {
     config: u32,
+    /// Bytes, 128 to 4 Mi, a power of two; 0 if the ring is not set up.
+    size: u32,
     base: u64,
     /// Offset in bytes, below the size.
     head: u32,
@@ -35,11 +37,15 @@ impl RingState {
 
     /// A new size or place is a new ring, which begins at its start.
     pub(crate) fn set_config(&mut self, config: u32) {
-        *self = Self { config, base: self.base, head: 0, tail: 0 };
+        let size = match config & 0x1f {
+            log2 @ 1..=16 => 64 << log2,
+            _ => 0,
+        };
+        *self = Self { config, size, base: self.base, head: 0, tail: 0 };
     }
 
     pub(crate) fn set_base(&mut self, base: u64) {
-        *self = Self { config: self.config, base, head: 0, tail: 0 };
+        *self = Self { base, head: 0, tail: 0, ..*self };
     }
 
     pub(crate) fn set_head(&mut self, head: u32) {
@@ -52,10 +58,7 @@ impl RingState {
 
     /// Size in bytes, 128 to 4 MiB; 0 if the ring is not set up.
     pub(crate) fn size(&self) -> u32 {
-        match self.config & 0x1f {
-            log2 @ 1..=16 => 64 << log2,
-            _ => 0,
-        }
+        self.size
     }
 
     pub(crate) fn is_empty(&self) -> bool {
