@@ -365,7 +365,7 @@ impl<P: Platform> Driver<P> {
         self.platform.fence();
         let mut bytes = [0; RESPONSE_LEN];
         self.platform.dma_read(at, &mut bytes)?;
-        self.platform.dma_write(at, &EMPTY)?;
+        self.platform.dma_write(at, &[0x7f; RESPONSE_LEN])?;
         pair.head = (pair.head + RESPONSE_LEN) & (pair.responses.len - 1);
         let id = u32::from(index);
         let left = pair.in_flight.checked_sub(1);
