@@ -15,6 +15,12 @@ mod tests {
         Generator::new(understudy_catalog::find(device).unwrap()).unwrap()
     }
 
+    /// A run of the default QAT function.
+    fn qat(seed: u64, options: Options, plan: Plan, operations: Vec<Operation>) -> Case {
+        let (device, parameters) = ("qat".to_owned(), Map::new());
+        Case { device, parameters, seed, options, plan, operations, planted: None }
+    }
+
     #[test]
     fn every_seed_passes_and_is_the_same_twice() {
         for (device, seeds) in RUNS {
@@ -62,17 +68,7 @@ mod tests {
                     completion: Completion::Vectors,
                     ..Options::default()
                 };
-                let (device, operations) = ("qat".to_owned(), operations.collect());
-                let plan = Plan::default();
-                let case = Case {
-                    device,
-                    parameters: Map::new(),
-                    seed: 1,
-                    options,
-                    plan,
-                    operations,
-                    planted: None,
-                };
+                let case = qat(1, options, Plan::default(), operations.collect());
                 let done = run(&case).unwrap();
                 let what = format!("{work:?}, pieces of {pieces:?}, {leave} left");
                 assert_eq!(done.failure, None, "{what}");
@@ -95,16 +91,7 @@ mod tests {
                 let again = (0..6).map(|salt| one(work, salt, 0));
                 let operations = begin.chain(renew).chain(again).collect();
                 let options = Options { depth: 9, ..Options::default() };
-                let (device, plan) = ("qat".to_owned(), Plan::default());
-                let case = Case {
-                    device,
-                    parameters: Map::new(),
-                    seed: 7,
-                    options,
-                    plan,
-                    operations,
-                    planted: None,
-                };
+                let case = qat(7, options, Plan::default(), operations);
                 let done = run(&case).unwrap();
                 assert_eq!(done.failure, None, "{work:?}, ring {queue}");
                 let stats = done.stats;
@@ -132,16 +119,7 @@ mod tests {
             operations.extend([one(Work::Hash, 0, 100); 4]);
             let operations = operations.repeat(4);
             let options = Options { depth: 9, ..Options::default() };
-            let device = "qat".to_owned();
-            let case = Case {
-                device,
-                parameters: Map::new(),
-                seed: 7,
-                options,
-                plan,
-                operations,
-                planted: None,
-            };
+            let case = qat(7, options, plan, operations);
             let done = run(&case).unwrap();
             assert_eq!(done.failure, None, "{micros} us");
             late += done.stats.fired["doorbell-late"];

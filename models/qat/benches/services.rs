@@ -18,12 +18,11 @@ use std::ops::Range;
 use anyhow::ensure;
 use by_turns::ratio;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use digest::Update;
-use digest::common::hazmat::SerializableState;
 use in_process::InProcess;
 use understudy_client::Platform;
+use understudy_client::qat::content::Hash;
 use understudy_client::qat::message::{
-    Buffers, Compression, Symmetric, cipher, command, compression_flag, flag, hash, mode,
+    Buffers, Compression, Symmetric, cipher, command, compression_flag, flag, mode,
 };
 use understudy_client::qat::{Content, Driver, Options};
 use understudy_engines::aead::{self, Nonce};
@@ -197,16 +196,7 @@ fn ciphers(cases: &mut Vec<Case>) -> anyhow::Result<()> {
 
 fn gcm(cases: &mut Vec<Case>) -> anyhow::Result<()> {
     let bytes = KEY.get(..16).unwrap_or_default();
-    // The hash key, which the model computes itself, and the length of the associated data.
-    let state = [[0; 16].as_slice(), &[0, 0, 0, 16, 0, 0, 0, 0]].concat();
-    let tag_len = u8::try_from(TAG_LEN)?;
-    let content = Content::default().cipher(cipher::AES_128, mode::CTR, false, bytes).auth(
-        hash::GALOIS_128,
-        1,
-        0,
-        [&[0; 16], &state],
-        tag_len,
-    );
+    let (content, _) = Content::gcm(bytes, &[0; 16], TAG_LEN);
     let flags = flag::GCM | flag::IV_12_BYTES | flag::RETURN_DIGEST;
     let device = Bench::symmetric(&content, command::CIPHER_HASH, flags, SYMMETRIC_LEN)?;
     let key = aead::Key::new(aead::Algorithm::AesGcm, bytes)?;
@@ -220,17 +210,8 @@ fn gcm(cases: &mut Vec<Case>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The state at the start, as the standard writes it.
-fn sha_256_start() -> Vec<u8> {
-    let mut hasher = sha2::Sha256::default();
-    hasher.update(&[]);
-    let serialized = hasher.serialize();
-    let words = serialized.get(..32).unwrap_or_default().chunks_exact(4);
-    words.flat_map(|word| word.iter().rev().copied()).collect()
-}
-
 fn sha_256(cases: &mut Vec<Case>) -> anyhow::Result<()> {
-    let content = Content::default().auth(hash::SHA_256, 0, 0, [&sha_256_start(), &[]], 32);
+    let content = Content::default().plain_hash(Hash::Sha256, 32);
     let device = Bench::symmetric(&content, command::AUTH, flag::RETURN_DIGEST, SYMMETRIC_LEN)?;
     let ((data, at), mut digest) = (symmetric_data(), [0; 32]);
     let engine = Box::new(move || {

@@ -8,8 +8,7 @@ mod aead;
 mod long;
 mod published;
 
-use digest::Update;
-use digest::common::hazmat::SerializableState;
+use understudy_client::qat::content::{Hash, aes_block};
 use understudy_client::qat::message::{cipher, command, flag, hash, hash_flag, mode};
 use understudy_client::qat::{Content, SymmetricCall, SymmetricResult, status};
 use understudy_engines::vectors::{Algorithm, Case, cases};
@@ -42,84 +41,22 @@ fn run(driver: &mut TestDriver, content: &Content, call: &SymmetricCall<'_>) -> 
     result
 }
 
-fn aes(key_len: usize) -> u32 {
-    match key_len {
-        16 => cipher::AES_128,
-        24 => cipher::AES_192,
-        _ => cipher::AES_256,
-    }
-}
-
-/// The state of a hash, as its standard writes it.
-fn state_of<H: SerializableState + Update + Default>(
-    block: &[u8],
-    len: usize,
-    word: usize,
-) -> Vec<u8> {
-    let mut hasher = H::default();
-    hasher.update(block);
-    let serialized = hasher.serialize();
-    let words = serialized[..len].chunks_exact(word);
-    words.flat_map(|word| word.iter().rev().copied()).collect()
-}
-
-/// Number in a content descriptor, block length, state after a block (or at the start).
-fn hash_numbers(algorithm: hashes::Algorithm, block: &[u8]) -> (u32, Vec<u8>) {
-    use hashes::Algorithm as H;
-    match algorithm {
-        H::Md5 => (hash::MD5, state_of::<md5::Md5>(block, 16, 1)),
-        H::Sha1 => (hash::SHA_1, state_of::<sha1::Sha1>(block, 20, 4)),
-        H::Sha224 => (hash::SHA_224, state_of::<sha2::Sha224>(block, 32, 4)),
-        H::Sha256 => (hash::SHA_256, state_of::<sha2::Sha256>(block, 32, 4)),
-        H::Sha384 => (hash::SHA_384, state_of::<sha2::Sha384>(block, 64, 8)),
-        H::Sha512 => (hash::SHA_512, state_of::<sha2::Sha512>(block, 64, 8)),
-        other => panic!("{other:?}"),
-    }
-}
-
-const HASHES: [hashes::Algorithm; 6] = [
-    hashes::Algorithm::Md5,
-    hashes::Algorithm::Sha1,
-    hashes::Algorithm::Sha224,
-    hashes::Algorithm::Sha256,
-    hashes::Algorithm::Sha384,
-    hashes::Algorithm::Sha512,
+/// As engines and as drivers call them.
+const HASHES: [(hashes::Algorithm, Hash); 6] = [
+    (hashes::Algorithm::Md5, Hash::Md5),
+    (hashes::Algorithm::Sha1, Hash::Sha1),
+    (hashes::Algorithm::Sha224, Hash::Sha224),
+    (hashes::Algorithm::Sha256, Hash::Sha256),
+    (hashes::Algorithm::Sha384, Hash::Sha384),
+    (hashes::Algorithm::Sha512, Hash::Sha512),
 ];
-
-/// HMAC with the states that a driver computes.
-fn hmac_content(
-    content: Content,
-    algorithm: hashes::Algorithm,
-    key: &[u8],
-    tag_len: usize,
-) -> Content {
-    let block_len = algorithm.block_len();
-    let mut padded = vec![0; block_len];
-    if key.len() > block_len {
-        hashes::digest(algorithm, key, &mut padded[..algorithm.digest_len()]).unwrap();
-    } else {
-        padded[..key.len()].copy_from_slice(key);
-    }
-    let block = |mask: u8| padded.iter().map(|byte| byte ^ mask).collect::<Vec<_>>();
-    let (number, inner) = hash_numbers(algorithm, &block(0x36));
-    let (_, outer) = hash_numbers(algorithm, &block(0x5c));
-    let counter = u32::try_from(block_len).unwrap();
-    content.auth(number, 1, counter, [&inner, &outer], byte(tag_len))
-}
-
-fn encrypt_block(key: &[u8], block: [u8; 16]) -> [u8; 16] {
-    let mut block = block;
-    let key = ciphers::Key::new(ciphers::Algorithm::AesEcb, key).unwrap();
-    key.apply(ciphers::Direction::Encrypt, &[], &mut block).unwrap();
-    block
-}
 
 /// Associated data, padding, ciphertext and digest in one buffer, as the kernel has them.
 #[test]
 fn authenticated_encryption_both_ways() {
     let mut driver = driver();
     let (key, iv, aad, plain) = (pattern(32, 1), pattern(16, 2), pattern(24, 3), pattern(160, 4));
-    for algorithm in HASHES {
+    for (algorithm, hash) in HASHES {
         let tag_len = algorithm.digest_len();
         let mac_key = pattern(tag_len, 5);
         let mut ciphertext = plain.clone();
@@ -148,13 +85,13 @@ fn authenticated_encryption_both_ways() {
                 ..SymmetricCall::default()
             };
             let content = Content::default().cipher(cipher::AES_256, mode::CBC, false, &key);
-            let content = hmac_content(content, algorithm, &mac_key, tag_len);
+            let content = content.hmac(hash, &mac_key, tag_len);
             let encryption = call(command::CIPHER_HASH, flag::RETURN_DIGEST, &open[..]);
             let result = run(&mut driver, &content, &encryption);
             assert_eq!((result.response.status(), &result.data), (0, &sealed), "{algorithm:?}");
 
             // The kernel puts the hash first for this direction.
-            let content = hmac_content(Content::default(), algorithm, &mac_key, tag_len);
+            let content = Content::default().hmac(hash, &mac_key, tag_len);
             let content = content.cipher(cipher::AES_256, mode::CBC, true, &key);
             let decryption = call(command::HASH_CIPHER, flag::COMPARE_DIGEST, &sealed[..]);
             let result = run(&mut driver, &content, &decryption);
@@ -358,7 +295,7 @@ fn impossible_lengths_are_invalid() {
     let mut driver = driver();
     let data = pattern(64, 0);
     let content = Content::default().cipher(cipher::AES_128, mode::CBC, false, &[0; 16]);
-    let content = hmac_content(content, hashes::Algorithm::Sha256, b"key", 32);
+    let content = content.hmac(Hash::Sha256, b"key", 32);
     let call = SymmetricCall {
         command: command::CIPHER_HASH,
         flags: flag::RETURN_DIGEST,
@@ -423,7 +360,7 @@ fn keys_are_told_apart_by_all_their_bytes() {
         let content = Content::default().cipher(cipher::AES_128, mode::ECB, false, &key);
         let call = SymmetricCall { source: &data, cipher: (0, 16), ..Default::default() };
         let found = run(&mut driver, &content, &call).data;
-        assert_eq!(found, encrypt_block(&key, data));
+        assert_eq!(found, aes_block(&key, data));
         seen.push(found);
     }
     seen.sort();

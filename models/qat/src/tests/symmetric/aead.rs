@@ -5,25 +5,7 @@ use understudy_client::qat::{Content, SymmetricCall, status};
 use understudy_engines::vectors::{Algorithm, Case, cases};
 use understudy_engines::{aead, mac};
 
-use super::{CASES, PIECES, aes, byte, driver, encrypt_block, len, pattern, run, valid_cases};
-
-/// The padded associated data, and the content for it, as DPDK makes them.
-fn gcm_content(key: &[u8], aad: &[u8], tag_len: usize) -> (Content, Vec<u8>) {
-    // The hash key, the length of the associated data, and room for the first counter block.
-    let mut state = encrypt_block(key, [0; 16]).to_vec();
-    state.extend(len(aad).to_be_bytes());
-    state.extend([0; 20]);
-    let content = Content::default().cipher(aes(key.len()), mode::CTR, false, key).auth(
-        hash::GALOIS_128,
-        1,
-        0,
-        [&[0; 16], &state],
-        byte(tag_len),
-    );
-    let mut padded = aad.to_vec();
-    padded.resize(aad.len().next_multiple_of(16), 0);
-    (content, padded)
-}
+use super::{CASES, PIECES, byte, driver, len, pattern, run, valid_cases};
 
 fn gcm_call<'a>(
     decrypt: bool,
@@ -60,7 +42,7 @@ fn published_gcm() {
     let (mut valid, mut invalid) = (0, 0);
     for (case, piece) in usable.zip(PIECES.iter().cycle()) {
         driver.set_piece(*piece);
-        let (content, aad) = gcm_content(&case.key, &case.aad, case.tag.len());
+        let (content, aad) = Content::gcm(&case.key, &case.aad, case.tag.len());
         let decryption = gcm_call(true, &case.iv, &aad, &case.output, &case.tag);
         let result = run(&mut driver, &content, &decryption);
         if !case.valid {
@@ -84,7 +66,7 @@ fn published_gcm() {
 fn gcm_takes_a_ready_made_counter_block() {
     let mut driver = driver();
     let (key, data) = (pattern(32, 1), pattern(100, 2));
-    let (content, aad) = gcm_content(&key, b"associated", 16);
+    let (content, aad) = Content::gcm(&key, b"associated", 16);
     let iv = pattern(12, 3);
     let first = [iv.as_slice(), &[0, 0, 0, 1]].concat();
     let short = run(&mut driver, &content, &gcm_call(false, &iv, &aad, &data, &[0; 16]));
@@ -99,7 +81,7 @@ fn published_gmac() {
     let mut count = 0;
     let all = valid_cases(Algorithm::Mac(mac::Algorithm::GmacAes));
     for case in all.iter().filter(|case| case.iv.len() == 12) {
-        let (content, _) = gcm_content(&case.key, &[], case.tag.len());
+        let (content, _) = Content::gcm(&case.key, &[], case.tag.len());
         let room = vec![0; case.tag.len()];
         let call = gcm_call(false, &case.iv, &[], &case.input, &room);
         let result = run(&mut driver, &content, &SymmetricCall { cipher: (0, 0), ..call });

@@ -24,8 +24,7 @@ fn long_ciphers_and_hashes() {
     let mut driver = driver();
     let (key, iv, data) = (pattern(32, 1), pattern(16, 2), pattern(LEN, 3));
     let cipher = Content::default().cipher(cipher::AES_256, mode::CBC, false, &key);
-    let (number, start) = hash_numbers(hashes::Algorithm::Sha256, &[]);
-    let hash = Content::default().auth(number, 0, 0, [&start, &[]], 32);
+    let hash = Content::default().plain_hash(Hash::Sha256, 32);
     let mut digest = [0; 32];
     hashes::digest(hashes::Algorithm::Sha256, &data, &mut digest).unwrap();
     for (piece, destination) in PIECES.into_iter().zip([None, None, Some(LEN)]) {
@@ -68,8 +67,8 @@ fn a_long_request_whose_digest_does_not_match_writes_nothing() {
     let (key, iv, mac_key) = (pattern(16, 1), pattern(16, 2), pattern(20, 3));
     let open = [pattern(LEN, 4), vec![0; 20]].concat();
     let seals = Content::default().cipher(cipher::AES_128, mode::CBC, false, &key);
-    let seals = hmac_content(seals, hashes::Algorithm::Sha1, &mac_key, 20);
-    let opens = hmac_content(Content::default(), hashes::Algorithm::Sha1, &mac_key, 20);
+    let seals = seals.hmac(Hash::Sha1, &mac_key, 20);
+    let opens = Content::default().hmac(Hash::Sha1, &mac_key, 20);
     let opens = opens.cipher(cipher::AES_128, mode::CBC, true, &key);
     let call = |command, digest, source| SymmetricCall {
         command,

@@ -1,14 +1,12 @@
 //! Ciphers, hashes and MACs with published vectors.
 
+use understudy_client::qat::content::{aes, aes_block};
 use understudy_client::qat::message::{cipher, command, flag, hash, mode};
 use understudy_client::qat::{Content, SymmetricCall, status};
 use understudy_engines::vectors::Algorithm;
 use understudy_engines::{cipher as ciphers, hash as hashes, mac};
 
-use super::{
-    HASHES, PIECES, TestDriver, aes, byte, counter, driver, encrypt_block, hash_numbers,
-    hmac_content, len, run, valid_cases,
-};
+use super::{HASHES, PIECES, TestDriver, byte, counter, driver, len, run, valid_cases};
 
 /// Algorithm, mode and key as a content descriptor has them.
 fn cipher_numbers(algorithm: ciphers::Algorithm, key: &[u8]) -> (u32, u32) {
@@ -113,10 +111,8 @@ fn verifies(driver: &mut TestDriver, content: &Content, data: &[u8], tag: &[u8])
 #[test]
 fn published_hashes() {
     let mut driver = driver();
-    for algorithm in HASHES {
-        let (number, start) = hash_numbers(algorithm, &[]);
-        let tag_len = byte(algorithm.digest_len());
-        let content = Content::default().auth(number, 0, 0, [&start, &[]], tag_len);
+    for (algorithm, hash) in HASHES {
+        let content = Content::default().plain_hash(hash, algorithm.digest_len());
         for (case, piece) in
             valid_cases(Algorithm::Hash(algorithm)).iter().zip(PIECES.iter().cycle())
         {
@@ -143,13 +139,13 @@ fn published_hashes() {
 #[test]
 fn published_hmacs() {
     let mut driver = driver();
-    for algorithm in HASHES {
+    for (algorithm, hash) in HASHES {
         let mut count = 0;
         let vectors = valid_cases(Algorithm::Mac(mac::Algorithm::Hmac(algorithm)));
         for (case, piece) in vectors.iter().zip(PIECES.iter().cycle()) {
             driver.set_piece(*piece);
             let tag_len = case.tag.len();
-            let content = hmac_content(Content::default(), algorithm, &case.key, tag_len);
+            let content = Content::default().hmac(hash, &case.key, tag_len);
             assert_eq!(
                 digest(&mut driver, &content, &case.input, tag_len),
                 case.tag,
@@ -181,9 +177,9 @@ fn published_block_cipher_macs() {
         let vectors = valid_cases(Algorithm::Mac(algorithm));
         for case in vectors.iter().filter(|case| case.key.len() == 16) {
             let keys = match algorithm {
-                mac::Algorithm::XcbcAes => [1, 2, 3].map(|n| encrypt_block(&case.key, [n; 16])),
+                mac::Algorithm::XcbcAes => [1, 2, 3].map(|n| aes_block(&case.key, [n; 16])),
                 _ => {
-                    let whole = double(encrypt_block(&case.key, [0; 16]));
+                    let whole = double(aes_block(&case.key, [0; 16]));
                     [case.key.clone().try_into().unwrap(), whole, double(whole)]
                 }
             };
